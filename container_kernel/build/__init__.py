@@ -1,0 +1,1 @@
+"""How do steps become layers? Knows steps, no cells."""

@@ -1,0 +1,89 @@
+"""Events: what a build tells while it works, as values.
+
+Whoever listens (the notebook's cards, a terminal, a test's list) gets them through one
+``on_event`` callback, in order. ``step_id`` is stable for one step of one build.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..errors import ContainerKernelError
+from ..oci.digest import Digest
+from ..oci.spec import ImageConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One frozen layer of an image. ``size`` is the bytes of its uncompressed tar."""
+
+    diff_id: Digest
+    chain_id: Digest
+    size: int
+    created_by: str
+    seconds: float = 0.0
+    cached: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A frozen image: ``digest`` names its manifest, ``image_id`` its config."""
+
+    digest: Digest
+    image_id: Digest
+    config: ImageConfig
+    layers: tuple[Layer, ...]
+
+    @property
+    def chain_id(self) -> Digest:
+        """The name of its whole file system."""
+        return self.layers[-1].chain_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _About:
+    """Which step an event is about; ``number`` 0 is the base."""
+
+    step_id: str
+    stage: str
+    number: int
+    total: int
+    title: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepStarted(_About):
+    """A step is not cached and begins to run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepLog:
+    """Output of the running step, as it comes."""
+
+    step_id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepFinished(_About):
+    """A step is frozen, or was already. ``layer`` is None for a setting."""
+
+    layer: Layer | None
+    cached: bool
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepFailed(_About):
+    """A step ended with an error or was interrupted; nothing of it was frozen."""
+
+    error: ContainerKernelError
+    exit_code: int | None
+    tail: tuple[str, ...]
+    seconds: float
+    interrupted: bool
+
+
+Event = StepStarted | StepLog | StepFinished | StepFailed
+OnEvent = Callable[[Event], None]

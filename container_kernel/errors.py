@@ -1,0 +1,167 @@
+"""Every error this package raises on purpose.
+
+ContainerKernelError
+├── CellError              the cell's author can fix it: no Python traceback shown
+│   ├── UnknownMagic       .name
+│   ├── BadArguments       a magic was given what it cannot take
+│   ├── NoBase             a run cell or step before any %base
+│   ├── BaseNotFound       .reference
+│   ├── InputNotFound      a file that %copy or -r names
+│   ├── DigestMismatch     .expected .found
+│   ├── StepFailed         .exit_code .tail
+│   └── Interrupted        the user stopped it: nothing was frozen
+├── UsageError             a command was called wrongly (exit code 2)
+├── ImageError             an image document, layer or archive is not what it must be
+├── HostError              this host cannot do it; `container-kernel doctor` tells why (exit code 3)
+│   └── RuntimeFailed      the OCI runtime refused or died: .argv .exit_code .stderr
+└── StoreError             the store is damaged, full or not ours (exit code 4)
+    ├── BlobNotFound       .digest
+    └── BlobDamaged        .digest .found
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .oci.digest import Digest
+
+
+class ContainerKernelError(Exception):
+    """Base class. ``hint`` is one imperative line the user can act on."""
+
+    hint: str | None = None
+    process_exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        if hint is not None:
+            self.hint = hint
+
+    @property
+    def message(self) -> str:
+        """What was wrong, without the hint."""
+        return super().__str__()
+
+    def __str__(self) -> str:
+        return f"{self.message}\nhint: {self.hint}" if self.hint else self.message
+
+
+class CellError(ContainerKernelError):
+    """The cell's author can fix it."""
+
+
+class UnknownMagic(CellError):
+    """No magic of this name."""
+
+    def __init__(self, name: str, *, hint: str | None = None) -> None:
+        super().__init__(f"unknown magic {name}", hint=hint)
+        self.name = name
+
+
+class BadArguments(CellError):
+    """A magic was given what it cannot take."""
+
+
+class NoBase(CellError):
+    """A cell needs an image and the notebook has not named a base yet."""
+
+    hint = "run a cell with a base first, for example: %base debian:bookworm"
+
+
+class BaseNotFound(CellError):
+    """``%base`` names something that is nowhere."""
+
+    def __init__(self, reference: str, *, hint: str | None = None) -> None:
+        super().__init__(f"no base called {reference!r}", hint=hint)
+        self.reference = reference
+
+
+class InputNotFound(CellError):
+    """A file a step reads is missing or outside the notebook's folder."""
+
+
+class DigestMismatch(CellError):
+    """Bytes that were fetched are not the bytes that were asked for."""
+
+    def __init__(self, what: str, expected: str, found: str) -> None:
+        super().__init__(f"{what} has another digest\n  expected {expected}\n  found    {found}")
+        self.hint = "check the URL; if the new content is right, put its digest into the cell"
+        self.expected = expected
+        self.found = found
+
+
+class StepFailed(CellError):
+    """A step's command ended with an error; nothing of it was frozen."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        exit_code: int | None,
+        tail: Sequence[str] = (),
+        hint: str | None = None,
+    ) -> None:
+        super().__init__("\n".join([message, *(f"  {line}" for line in tail)]), hint=hint)
+        self.exit_code = exit_code
+        self.tail = tuple(tail)
+
+
+class Interrupted(CellError):
+    """The user stopped it; nothing was frozen."""
+
+    def __init__(self, message: str = "interrupted: nothing was frozen") -> None:
+        super().__init__(message)
+
+
+class UsageError(ContainerKernelError):
+    """A command was called in a way it does not understand."""
+
+    process_exit_code = 2
+
+
+class ImageError(ContainerKernelError):
+    """An image document, layer or archive is not what it must be; nothing of it was used."""
+
+
+class HostError(ContainerKernelError):
+    """This host cannot do it."""
+
+    hint = "run `container-kernel doctor` to see what this host gives and what is missing"
+    process_exit_code = 3
+
+
+class RuntimeFailed(HostError):
+    """The OCI runtime refused or died."""
+
+    def __init__(self, argv: Sequence[str], exit_code: int, stderr: str) -> None:
+        super().__init__(f"{argv[0]} ended with {exit_code}: {stderr.strip() or 'no message'}")
+        self.argv = tuple(argv)
+        self.exit_code = exit_code
+        self.stderr = stderr
+
+
+class StoreError(ContainerKernelError):
+    """The store is damaged, full or belongs to somebody else."""
+
+    process_exit_code = 4
+
+
+class BlobNotFound(StoreError):
+    """No blob of this digest is in the store."""
+
+    def __init__(self, digest: Digest) -> None:
+        super().__init__(f"blob {digest.short} is not in the store")
+        self.digest = digest
+
+
+class BlobDamaged(StoreError):
+    """A stored blob no longer hashes to its own name."""
+
+    hint = "load the image it belongs to again, or run its notebook again"
+
+    def __init__(self, digest: Digest, found: Digest) -> None:
+        super().__init__(f"blob {digest.short} is damaged: its bytes hash to {found.short}")
+        self.digest = digest
+        self.found = found

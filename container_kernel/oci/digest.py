@@ -1,0 +1,63 @@
+"""Digest: the name of some bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+_SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Digest:
+    """The name of some bytes, ``sha256:<64 lower-case hex digits>``."""
+
+    text: str
+
+    def __post_init__(self) -> None:
+        if not _SHA256.fullmatch(self.text):
+            raise ValueError(f"not a sha256 digest: {self.text!r}")
+
+    @classmethod
+    def of(cls, data: bytes) -> Self:
+        """Name ``data``."""
+        return cls("sha256:" + hashlib.sha256(data).hexdigest())
+
+    @property
+    def hex(self) -> str:
+        """The 64 hexadecimal digits."""
+        return self.text[7:]
+
+    @property
+    def short(self) -> str:
+        """Enough of it for a human eye."""
+        return self.text[:19]
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def chain_id(diff_ids: Sequence[Digest]) -> Digest:
+    """Name the file system that results from stacking ``diff_ids``, base first.
+
+    Two images that share their first n layers share their n-th chain ID, so a snapshot committed
+    under it is reused by both. A chain of one layer is named by that layer's diff ID alone; each
+    later layer hashes the text ``"<chain so far> <diff ID>"``, as the OCI image spec requires.
+
+    Raises:
+        ValueError: the list is empty: an empty file system has no chain ID.
+    """
+    if not diff_ids:
+        raise ValueError("chain_id needs at least one diff ID")
+    chain, *rest = diff_ids
+    for diff_id in rest:
+        chain = extend_chain(chain, diff_id)
+    return chain
+
+
+def extend_chain(parent: Digest | None, diff_id: Digest) -> Digest:
+    """Name the file system made of the one named ``parent`` with one more layer on top."""
+    return diff_id if parent is None else Digest.of(f"{parent} {diff_id}".encode())

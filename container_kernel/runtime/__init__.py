@@ -1,0 +1,1 @@
+"""How does a root file system become a process? Knows Linux, builds nothing."""

@@ -1,0 +1,154 @@
+"""The Linux system calls that Python's ``os`` does not offer, as thin functions.
+
+Each raises ``OSError`` with the path it was about. Numbers and flags are from ``linux/mount.h``,
+``linux/sched.h`` and the syscall table shared by all architectures since Linux 5.1.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWCGROUP = 0x02000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWUTS = 0x04000000
+CLONE_FS = 0x00000200
+
+MS_RDONLY = 0x1
+MS_NOSUID = 0x2
+MS_NODEV = 0x4
+MS_NOEXEC = 0x8
+MS_REMOUNT = 0x20
+MS_BIND = 0x1000
+MS_REC = 0x4000
+MS_PRIVATE = 0x40000
+MNT_DETACH = 0x2
+
+AT_FDCWD = -100
+AT_EMPTY_PATH = 0x1000
+AT_RECURSIVE = 0x8000
+OPEN_TREE_CLONE = 1
+OPEN_TREE_CLOEXEC = os.O_CLOEXEC
+MOVE_MOUNT_F_EMPTY_PATH = 0x4
+MOUNT_ATTR_IDMAP = 0x00100000
+
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+PR_CAPBSET_READ = 23
+
+_SYS_OPEN_TREE = 428
+_SYS_MOVE_MOUNT = 429
+_SYS_OPENAT2 = 437
+_SYS_MOUNT_SETATTR = 442
+
+RESOLVE_NO_MAGICLINKS = 0x02
+RESOLVE_IN_ROOT = 0x10
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int, path: str = "") -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), path)
+    return result
+
+
+def unshare(flags: int) -> None:
+    """Leave the namespaces named by ``flags`` for new ones (unshare(2))."""
+    _check(_libc.unshare(flags), "unshare")
+
+
+def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = "") -> None:
+    """Attach a file system at ``target`` (mount(2))."""
+    result = _libc.mount(
+        os.fsencode(source),
+        os.fsencode(target),
+        os.fsencode(kind) or None,
+        ctypes.c_ulong(flags),
+        os.fsencode(data) or None,
+    )
+    _check(result, target)
+
+
+def umount(target: str, flags: int = 0) -> None:
+    """Detach the topmost file system at ``target`` (umount2(2))."""
+    _check(_libc.umount2(os.fsencode(target), flags), target)
+
+
+def prctl(option: int, value: int) -> int:
+    """Set or read a property of this process (prctl(2))."""
+    return _check(_libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0), "prctl")
+
+
+def syncfs(fd: int) -> None:
+    """Write everything of the file system that holds ``fd`` to its disk (syncfs(2))."""
+    _check(_libc.syncfs(fd), "syncfs")
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = (
+        ("flags", ctypes.c_uint64),
+        ("mode", ctypes.c_uint64),
+        ("resolve", ctypes.c_uint64),
+    )
+
+
+def open_in_root(root_fd: int, path: str, flags: int) -> int:
+    """Open ``path`` as a process chrooted at ``root_fd`` would: no symlink or ``..`` leads out.
+
+    ``RESOLVE_NO_MAGICLINKS`` also refuses ``/proc/self/fd/N`` (openat2(2), CVE-2024-21626).
+    """
+    how = _OpenHow(flags | os.O_CLOEXEC, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+    result = _libc.syscall(
+        _SYS_OPENAT2, root_fd, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how)
+    )
+    return _check(result, path)
+
+
+class _MountAttr(ctypes.Structure):
+    _fields_ = (
+        ("attr_set", ctypes.c_uint64),
+        ("attr_clr", ctypes.c_uint64),
+        ("propagation", ctypes.c_uint64),
+        ("userns_fd", ctypes.c_uint64),
+    )
+
+
+def bind_idmapped(source: str, target: str, userns_fd: int) -> None:
+    """Bind ``source`` at ``target`` with its owners shifted as ``userns_fd`` maps them.
+
+    Needs Linux 5.12 and a file system that allows it (mount_setattr(2), MOUNT_ATTR_IDMAP).
+    """
+    flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC
+    tree = _check(_libc.syscall(_SYS_OPEN_TREE, AT_FDCWD, os.fsencode(source), flags), source)
+    try:
+        attr = _MountAttr(MOUNT_ATTR_IDMAP, 0, MS_PRIVATE, userns_fd)
+        _check(
+            _libc.syscall(
+                _SYS_MOUNT_SETATTR,
+                tree,
+                b"",
+                AT_EMPTY_PATH,
+                ctypes.byref(attr),
+                ctypes.sizeof(attr),
+            ),
+            source,
+        )
+        _check(
+            _libc.syscall(
+                _SYS_MOVE_MOUNT,
+                tree,
+                b"",
+                AT_FDCWD,
+                os.fsencode(target),
+                MOVE_MOUNT_F_EMPTY_PATH,
+            ),
+            target,
+        )
+    finally:
+        os.close(tree)

@@ -1,0 +1,1 @@
+"""Where do images live? Content-addressed, crash-safe, shared by processes."""

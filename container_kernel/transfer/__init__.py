@@ -1,0 +1,1 @@
+"""How do images travel? Archives and OCI layouts, decoded in a throw-away child."""
