@@ -1,0 +1,120 @@
+"""Cgroup: where this host lets us limit and meter a container.
+
+Three cases: root on v1 (also hybrid, whose v2 part ``namespace`` hides), root on v2, and a user
+on v2 whose session was delegated a cgroup. Else there is no cgroup, and limits that need one are
+reported as not held, never claimed.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+_ROOT = Path("/sys/fs/cgroup")
+_NEEDED = ("memory", "pids")
+
+
+@dataclass(frozen=True, slots=True)
+class CgroupParent:
+    """A cgroup under which containers get cgroups of their own. ``version`` is 1 or 2."""
+
+    path: str
+    version: int
+
+    def child(self, name: str) -> str:
+        """The ``cgroupsPath`` of the container called ``name``."""
+        return f"{self.path}/{name}"
+
+    def folders(self, name: str) -> list[Path]:
+        """The folders of that container's cgroup, one per v1 hierarchy or one on v2."""
+        inside = self.child(name).lstrip("/")
+        if self.version == 2:
+            return [_ROOT / inside]
+        return [top / inside for top in _ROOT.iterdir() if (top / inside).is_dir()]
+
+    def out_of_memory_kills(self, name: str) -> int:
+        """How many processes of that container the host kernel killed for memory."""
+        inside = self.child(name).lstrip("/")
+        file = "memory/" + inside + "/memory.oom_control"
+        if self.version == 2:
+            file = inside + "/memory.events"
+        return _field(_ROOT / file, "oom_kill")
+
+    def memory_peak_bytes(self, name: str) -> int | None:
+        """The most memory that container used at one time, if the host kernel tells."""
+        inside = self.child(name).lstrip("/")
+        file = f"memory/{inside}/memory.max_usage_in_bytes"
+        if self.version == 2:
+            file = f"{inside}/memory.peak"
+        try:
+            return int((_ROOT / file).read_text())
+        except (OSError, ValueError):
+            return None
+
+    def remove(self, name: str) -> None:
+        """Remove that container's cgroup; its processes are gone."""
+        for folder in self.folders(name):
+            for inner, _, _ in os.walk(folder, topdown=False):
+                try:
+                    os.rmdir(inner)
+                except OSError:
+                    pass
+
+
+def find_parent(run_name: str, *, is_rootless: bool) -> CgroupParent | None:
+    """The parent for the containers of one run of this program, or None."""
+    if (_ROOT / "cgroup.controllers").exists():
+        return _find_v2(run_name, is_rootless=is_rootless)
+    if is_rootless or not all((_ROOT / name).is_dir() for name in _NEEDED):
+        return None
+    path = f"/container-kernel/{run_name}"
+    return CgroupParent(path, 1) if os.access(_ROOT / "memory", os.W_OK) else None
+
+
+def _find_v2(run_name: str, *, is_rootless: bool) -> CgroupParent | None:
+    own = _own_v2() if is_rootless else ""
+    if own is None:
+        return None
+    top = _ROOT / own.lstrip("/")
+    try:
+        controllers = (top / "cgroup.controllers").read_text().split()
+        if not set(_NEEDED) <= set(controllers):
+            return None
+        if is_rootless:
+            _make_room(top)
+        wanted = " ".join(f"+{name}" for name in ("cpu", *_NEEDED) if name in controllers)
+        (top / "cgroup.subtree_control").write_text(wanted)
+        parent = top / run_name
+        parent.mkdir(exist_ok=True)
+        (parent / "cgroup.subtree_control").write_text(wanted)
+    except OSError:
+        return None
+    return CgroupParent(f"{own}/{run_name}", 2)
+
+
+def _make_room(top: Path) -> None:
+    """Move this process tree into a leaf: a v2 cgroup with children may hold no processes."""
+    leaf = top / "container-kernel"
+    leaf.mkdir(exist_ok=True)
+    for pid in (top / "cgroup.procs").read_text().split():
+        (leaf / "cgroup.procs").write_text(pid)
+
+
+def _own_v2() -> str | None:
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        if line.startswith("0::"):
+            own = line[3:]
+            return own if os.access(_ROOT / own.lstrip("/"), os.W_OK) else None
+    return None
+
+
+def _field(file: Path, name: str) -> int:
+    try:
+        for line in file.read_text().splitlines():
+            key, _, value = line.partition(" ")
+            if key == name:
+                return int(value)
+    except (OSError, ValueError):
+        pass
+    return 0

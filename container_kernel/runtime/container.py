@@ -1,0 +1,300 @@
+"""Container: one running instance, made by an OCI runtime (crun or runc).
+
+Containers are started detached. This process is their subreaper (see ``namespace``), so their
+exit status arrives here and no monitor process stands between; the runtime's own state and the
+cgroup are removed by us, which saves a second start of the runtime.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..errors import RuntimeFailed
+from . import bundle
+from .bundle import ContainerSpec, Limits, Process
+from .cgroup import CgroupParent
+
+_SANE_ENV = {"PATH": bundle.DEFAULT_PATH, "LC_ALL": "C.UTF-8"}
+INIT_PATH = "/run/container-kernel-init"
+"""Where the init process is mounted in a container, when the host has one to offer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a container or a process in it ended."""
+
+    code: int | None
+    signal: int | None = None
+    out_of_memory: bool = False
+    memory_limit_bytes: int | None = None
+
+    def __str__(self) -> str:
+        if self.out_of_memory:
+            limit = self.memory_limit_bytes
+            held = f" of {limit / 1024**2:.0f} MiB" if limit else ""
+            return f"ran out of memory: the limit{held} was reached"
+        if self.signal is not None:
+            return f"was killed by {signal.Signals(self.signal).name}"
+        return f"ended with exit code {self.code}"
+
+    @property
+    def status(self) -> int:
+        """The exit status a shell would give: the code, or 128 and the signal's number."""
+        return 128 + self.signal if self.signal is not None else self.code or 0
+
+
+class Container:
+    """A started process in namespaces of its own, with its two output pipes.
+
+    ``stdout`` and ``stderr`` are the reading ends; whoever started it reads and closes them
+    (or calls `delete`). Ending the first process ends every other one in the container.
+    """
+
+    def __init__(
+        self,
+        pid: int,
+        name: str,
+        stdout: int,
+        stderr: int,
+        *,
+        limits: Limits = Limits(),
+        cgroup: CgroupParent | None = None,
+        has_init: bool = False,
+        leftovers: tuple[Path, ...] = (),
+    ) -> None:
+        self.pid = pid
+        self.name = name
+        self.stdout = stdout
+        self.stderr = stderr
+        self.pidfd = os.pidfd_open(pid)
+        self._limits = limits
+        self._cgroup = cgroup
+        self._has_init = has_init
+        self._leftovers = leftovers
+        self._exit: Exit | None = None
+
+    def poll(self) -> Exit | None:
+        """How it ended, or None while it runs."""
+        return self.wait(timeout_s=0)
+
+    def wait(self, timeout_s: float | None = None) -> Exit | None:
+        """Wait for its end; None when it still runs after ``timeout_s`` seconds."""
+        if self._exit is None:
+            if not select.select([self.pidfd], [], [], timeout_s)[0]:
+                return None
+            try:
+                code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+            except ChildProcessError:  # another thread was first
+                code = 0
+            if self._exit is None:
+                self._exit = self._describe(code)
+        return self._exit
+
+    def interrupt(self) -> None:
+        """Send SIGINT as a terminal would: to the foreground process group."""
+        target = self._foreground()
+        try:
+            os.killpg(target, signal.SIGINT)
+        except (ProcessLookupError, PermissionError):
+            self.signal(signal.SIGINT)
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the first process; nothing happens when it is gone."""
+        try:
+            signal.pidfd_send_signal(self.pidfd, number)
+        except ProcessLookupError:
+            pass
+
+    def kill(self) -> None:
+        """End it and everything in it, now."""
+        self.signal(signal.SIGKILL)
+
+    def delete(self) -> Exit:
+        """Kill what still runs and remove every trace; safe to call twice."""
+        if self._exit is None:
+            self.kill()
+        exit_ = self.wait()
+        assert exit_ is not None
+        for fd in (self.stdout, self.stderr, self.pidfd):
+            if fd >= 0:
+                os.close(fd)
+        self.stdout = self.stderr = self.pidfd = -1
+        if self._cgroup is not None:
+            self._cgroup.remove(self.name)
+            self._cgroup = None
+        for path in self._leftovers:
+            shutil.rmtree(path, ignore_errors=True)
+        return exit_
+
+    def memory_peak_bytes(self) -> int | None:
+        """The most memory it used at one time, where a cgroup tells."""
+        return self._cgroup.memory_peak_bytes(self.name) if self._cgroup else None
+
+    def _describe(self, code: int) -> Exit:
+        killed = self._cgroup is not None and self._cgroup.out_of_memory_kills(self.name) > 0
+        limit = self._limits.memory_bytes if self._cgroup else None
+        if code >= 0:
+            number = code - 128 if self._has_init and code > 128 else None
+            out_of_memory = killed and number == signal.SIGKILL
+            known = number is not None and number in set(signal.Signals)
+            return Exit(code, number if known else None, out_of_memory, limit)
+        return Exit(None, -code, killed and -code == signal.SIGKILL, limit)
+
+    def _foreground(self) -> int:
+        """The process group of the command: the init process gives it one of its own."""
+        if self._has_init:
+            try:
+                children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+                return int(children[0])
+            except (OSError, IndexError, ValueError):
+                pass
+        return self.pid
+
+
+class OciRuntime:
+    """crun or runc at an absolute path, with a state folder of our own."""
+
+    def __init__(
+        self,
+        path: Path,
+        run_dir: Path,
+        *,
+        is_rootless: bool,
+        cgroup: CgroupParent | None,
+        init: Path | None = None,
+    ) -> None:
+        self.path = path
+        self.cgroup = cgroup
+        self.init = init
+        self._run_dir = run_dir
+        self._state_dir = run_dir / "runtime"
+        self._numbers = itertools.count(1)
+        self._global = [str(path), "--root", str(self._state_dir)]
+        if is_rootless and path.name.startswith("crun") and cgroup is None:
+            self._global.append("--cgroup-manager=disabled")
+
+    def run(self, spec: ContainerSpec, *, stdin: int | None = None, init: bool = True) -> Container:
+        """Start a container.
+
+        Raises:
+            RuntimeFailed: the runtime refused; nothing is left behind.
+        """
+        name = f"c{next(self._numbers)}"
+        folder = self._run_dir / "bundles" / name
+        has_init = init and self.init is not None
+        if has_init:
+            spec = self._with_init(spec)
+        path = self.cgroup.child(name) if self.cgroup else None
+        bundle.write(folder, spec, cgroups_path=path)
+        pid_file = folder / "pid"
+        argv = ["run", "--detach", "--bundle", str(folder), "--pid-file", str(pid_file), name]
+        leftovers = (folder, self._state_dir / name)
+        try:
+            stdout, stderr = self._spawn(argv, folder, stdin)
+        except RuntimeFailed:
+            for leftover in leftovers:
+                shutil.rmtree(leftover, ignore_errors=True)
+            if self.cgroup:
+                self.cgroup.remove(name)
+            raise
+        return Container(
+            int(pid_file.read_text()),
+            name,
+            stdout,
+            stderr,
+            limits=spec.limits,
+            cgroup=self.cgroup,
+            has_init=has_init,
+            leftovers=leftovers,
+        )
+
+    def exec(
+        self, container: Container, process: Process, *, stdin: int | None = None
+    ) -> Container:
+        """Start another process in a running container, with the container's own filter.
+
+        Raises:
+            RuntimeFailed: the runtime refused.
+        """
+        name = f"{container.name}-e{next(self._numbers)}"
+        folder = self._run_dir / "bundles" / name
+        folder.mkdir(mode=0o700)
+        spec_file, pid_file = folder / "process.json", folder / "pid"
+        spec_file.write_text(json.dumps(process.to_spec(Limits(), nproc=None)))
+        argv = ["exec", "--detach", "--process", str(spec_file), "--pid-file", str(pid_file)]
+        try:
+            stdout, stderr = self._spawn([*argv, container.name], folder, stdin)
+        except RuntimeFailed:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        return Container(
+            int(pid_file.read_text()), name, stdout, stderr, leftovers=(folder,)
+        )
+
+    def _with_init(self, spec: ContainerSpec) -> ContainerSpec:
+        assert self.init is not None
+        process = replace(spec.process, args=(INIT_PATH, "--", *spec.process.args))
+        mount = bundle.Mount.bind(self.init, INIT_PATH, readonly=True)
+        return replace(spec, process=process, mounts=(*spec.mounts, mount))
+
+    def _spawn(self, argv: list[str], folder: Path, stdin: int | None) -> tuple[int, int]:
+        """Run the runtime to its end; return the reading ends of the container's output."""
+        log = folder / "log"
+        out_r, out_w = os.pipe()
+        err_r, err_w = os.pipe()
+        try:
+            # close_fds closes everything above 2 in the child: a folder that leaks into the
+            # runtime is a way out of the container (CVE-2024-21626).
+            done = subprocess.run(
+                [*self._global, "--log", str(log), *argv],
+                stdin=subprocess.DEVNULL if stdin is None else stdin,
+                stdout=out_w,
+                stderr=err_w,
+                close_fds=True,
+                env=_SANE_ENV,
+                cwd="/",
+                check=False,
+            )
+        finally:
+            os.close(out_w)
+            os.close(err_w)
+        self._reap_strays()
+        if done.returncode == 0:
+            return out_r, err_r
+        os.set_blocking(err_r, False)
+        said = _read_all(err_r) or (log.read_text() if log.exists() else "")
+        os.close(out_r)
+        os.close(err_r)
+        raise RuntimeFailed((self.path.name, *argv[:1]), done.returncode, said)
+
+    def _reap_strays(self) -> None:
+        """Bury the helpers the runtime forked and left: they became our children."""
+        try:
+            children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+        except OSError:
+            return
+        for pid in children:
+            try:
+                stat = Path(f"/proc/{pid}/stat").read_text()
+                if stat.partition(")")[2].split()[0] == "Z" and f"({self.path.name}" in stat:
+                    os.waitpid(int(pid), os.WNOHANG)
+            except (OSError, IndexError):
+                continue
+
+
+def _read_all(fd: int) -> str:
+    chunks = []
+    try:
+        while chunk := os.read(fd, 65536):
+            chunks.append(chunk)
+    except BlockingIOError:
+        pass
+    return b"".join(chunks).decode(errors="replace")
