@@ -1,0 +1,232 @@
+"""Commands: the table of every magic; parsing, help, completion and docs all read it.
+
+One entry says what a magic is called, what it takes and what it is for. Positional arguments are
+written the usual way (``REF``, ``SRC... DST``, ``[TAG]``), and the counts are read from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from . import values
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """One ``--name`` a magic takes; without ``value`` it is a switch."""
+
+    name: str
+    help: str
+    value: str | None = None
+    short: str | None = None
+    repeats: bool = False
+    choices: tuple[str, ...] = ()
+    default: object = None
+    read: Callable[[str], object] = str
+    kind: str | None = None
+
+    @property
+    def key(self) -> str:
+        """The name in ``Arguments``: ``--from`` is ``from``."""
+        return self.name.removeprefix("--")
+
+    @property
+    def usage(self) -> str:
+        """As help shows it: ``--net host|none``."""
+        return f"{self.name} {self.value}" if self.value else self.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Magic:
+    """One magic. ``kind`` is what its positional arguments name, for completion."""
+
+    name: str
+    summary: str
+    takes: str = ""
+    details: str = ""
+    example: str = ""
+    flags: tuple[Flag, ...] = ()
+    is_build: bool = False
+    is_cell: bool = False
+    is_verbatim: bool = False
+    """The first word ends the flags: everything from there on is somebody else's command line."""
+    already: tuple[str, ...] = ()
+    """Flags that ask for what is done anyway: accepted, and dropped."""
+    kind: str | None = None
+
+    @property
+    def sign(self) -> str:
+        """How a cell calls it: ``%apt`` or ``%%build``."""
+        return f"{'%%' if self.is_cell else '%'}{self.name}"
+
+    @property
+    def usage(self) -> str:
+        """The line help begins with."""
+        flags = [f"[{f.usage}]{'...' if f.repeats else ''}" for f in self.flags]
+        return " ".join([self.sign, *([self.takes] if self.takes else []), *flags])
+
+    @property
+    def least(self) -> int:
+        """How many positional arguments it needs."""
+        return sum(not word.startswith("[") for word in self.takes.split())
+
+    @property
+    def most(self) -> int | None:
+        """How many it can take; None is any number."""
+        return None if "..." in self.takes else len(self.takes.split())
+
+    def flag(self, text: str) -> Flag | None:
+        """The flag written as ``text``, if it has one."""
+        return next((f for f in self.flags if text in (f.name, f.short)), None)
+
+
+_STAGE = Flag("--stage", "the stage, instead of the current one", "STAGE", kind="stage")
+_JSON = Flag("--json", "also as data, for programs")
+_FILES = Flag("--requirement", "a file with one package per line", "FILE", "-r", True, kind="path")
+_CAN_INSTALL = "The word install may be left out. "
+_PIP_FLAGS = (
+    _FILES,
+    Flag("--constraint", "a file that limits versions", "FILE", "-c", True, kind="path"),
+    Flag("--pre", "also versions that are not final"),
+    Flag("--no-deps", "only these packages, not what they need"),
+    Flag("--upgrade", "newer versions of what the image has already", short="-U"),
+    Flag("--index-url", "look only here for packages", "URL"),
+    Flag("--extra-index-url", "look here too", "URL", repeats=True),
+)
+_LIMITS = (
+    Flag("--net", "host shares the host's network; default none", "host|none",
+         choices=("host", "none"), default="none"),
+    Flag("--memory", "the most memory, for example 512m or 2g", "SIZE", read=values.size),
+    Flag("--cpus", "how many processors, for example 1.5", "NUMBER", read=values.cpus),
+    Flag("--pids", "the most processes and threads", "NUMBER", read=values.count),
+    Flag("--timeout", "stop after this long, for example 30s or 5m", "TIME", read=values.duration),
+)  # fmt: skip
+
+_BUILD = (
+    Magic(
+        name="base", takes="REF", summary="Start a stage from an image.", kind="base",
+        details="REF is a base definition, a tag in the store, an OCI layout folder, an OCI or "
+        "docker archive, or another notebook. It comes first in its cell.",
+        example="%base debian:bookworm",
+        flags=(Flag("--as", "name of the stage, so that a notebook can have several", "STAGE",
+                    default="main"),),
+    ),
+    Magic(
+        name="build", is_cell=True, summary="Run the cell in a shell and freeze it as one layer.",
+        details="The body runs under sh with set -e. What it changes is the layer; if it fails, "
+        "nothing is frozen and the next cell can look around.",
+        example="%%build --name fonts\nmkdir -p /usr/share/fonts\nfc-cache",
+        flags=(
+            Flag("--name", "what the layer is called in lists", "NAME"),
+            Flag("--net", "the step's network; default host", "host|none",
+                 choices=("host", "none"), default="host"),
+            Flag("--cache", "a folder kept between builds and in no layer", "DIR", repeats=True,
+                 read=values.folder),
+        ),
+    ),
+    Magic(
+        name="apt", takes="[PACKAGE]...", summary="Install Debian packages as one layer.",
+        details=_CAN_INSTALL + "Package lists and downloads stay out of the layer.",
+        example="%apt git libgomp1", flags=(_FILES,),
+        already=("-y", "--yes", "-q", "-qq", "--quiet", "--no-install-recommends"),
+    ),
+    Magic(
+        name="pip", takes="[PACKAGE]...", summary="Install Python packages as one layer.",
+        details=_CAN_INSTALL + "It works in any image with a python3, with no pip inside.",
+        example="%pip pandas 'scikit-learn>=1.5'", flags=_PIP_FLAGS,
+        already=("-q", "--quiet", "--no-cache-dir", "--break-system-packages", "--no-input"),
+    ),
+    Magic(
+        name="npm", takes="[PACKAGE]...", summary="Install Node packages as one layer.",
+        details=_CAN_INSTALL + "Packages are installed for the whole image, by the image's npm.",
+        example="%npm typescript", flags=(_FILES,),
+        already=("-g", "--global", "-q", "--silent", "--no-audit", "--no-fund"),
+    ),
+    Magic(
+        name="copy", takes="SRC... DST", summary="Copy files into the image, as one layer.",
+        details="SRC is in the notebook's folder. With --from it is in another stage.",
+        example="%copy requirements.txt /opt/app/", kind="path",
+        flags=(Flag("--from", "the stage to copy from", "STAGE", kind="stage"),),
+    ),
+    Magic(
+        name="download", takes="URL DIGEST [DST]", summary="Add a file from the web by its digest.",
+        details="The digest is sha256:..., as sha256sum prints it. A DST that ends in / is a "
+        "folder; without DST the file lands in the working directory.",
+        example="%download https://example.org/data.csv sha256:<64 hex digits> /opt/data/",
+    ),
+    Magic(name="env", takes="NAME=VALUE...", summary="Set environment variables. No layer.",
+          example="%env LANG=C.UTF-8 OMP_NUM_THREADS=2"),
+    Magic(name="workdir", takes="DIR", summary="Set the working directory. No layer.",
+          example="%workdir /opt/app"),
+    Magic(name="user", takes="USER", summary="Set the user of what comes next. No layer.",
+          details="USER is a name or a number of the image, or USER:GROUP.",
+          example="%user 1000:1000"),
+    Magic(name="label", takes="NAME=VALUE...", summary="Label the image. No layer.",
+          example="%label org.opencontainers.image.title=iris"),
+    Magic(name="entrypoint", takes="WORD...", is_verbatim=True, example="%entrypoint python3 -m",
+          summary="Set the command the image starts with. No layer."),
+    Magic(name="cmd", takes="WORD...", is_verbatim=True, example="%cmd http.server 8000",
+          summary="Set the image's default command or its arguments. No layer."),
+)  # fmt: skip
+
+_COMMANDS = (
+    Magic(name="use", takes="STAGE", summary="Run the following cells in another stage.",
+          kind="stage", example="%use test"),
+    Magic(name="layers", summary="Show the image's layers and digest.", flags=(_JSON,),
+          takes="[STAGE]", kind="stage", example="%layers"),
+    Magic(
+        name="freeze", takes="[TAG]", kind="tag", example="%freeze iris:explored", flags=(_STAGE,),
+        summary="Freeze what run cells wrote as a layer.",
+        details="Run cells write to scratch, which is lost with the container. This keeps it.",
+    ),
+    Magic(name="tag", takes="NAME", summary="Give the image a name.", flags=(_STAGE,), kind="tag",
+          details="A name without a tag means NAME:latest.", example="%tag iris:1.0"),
+    Magic(name="images", summary="List the images in the store.", flags=(_JSON,),
+          example="%images"),
+    Magic(name="image list", summary="List the images in the store.", flags=(_JSON,),
+          example="%image list"),
+    Magic(name="image inspect", takes="[IMAGE]", kind="tag", flags=(_JSON,),
+          summary="Show an image's config and layers.", example="%image inspect iris:1.0"),
+    Magic(name="image tag", takes="IMAGE NAME", kind="tag", summary="Give an image another name.",
+          example="%image tag iris:1.0 iris:latest"),
+    Magic(name="image rm", takes="NAME...", kind="tag", summary="Remove names of images.",
+          example="%image rm iris:1.0"),
+    Magic(
+        name="image save", takes="[IMAGE] FILE", kind="tag", example="%image save iris.tar",
+        summary="Write an image to a file in the notebook's folder.",
+        flags=(Flag("--format", "default oci-archive", "FORMAT", default="oci-archive",
+                    choices=("oci-archive", "docker-archive", "oci")),),
+    ),
+    Magic(name="image load", takes="FILE", kind="path", example="%image load iris.tar",
+          summary="Read images from an archive or an OCI layout folder.",
+          flags=(Flag("--as", "name of the image, instead of the one in the file", "NAME"),)),
+    Magic(name="sh", is_cell=True, summary="Run the cell as shell in the live container.",
+          details="It sees the files, not the variables, of the other cells.",
+          example="%%sh\nls -l /work", flags=(_STAGE,)),
+    Magic(
+        name="run", takes="[CMD]...", is_cell=True, is_verbatim=True, flags=(
+            _STAGE, Flag("--image", "an image of the store instead", "NAME", kind="tag"), *_LIMITS),
+        summary="Run the cell, or CMD, in a fresh container with these limits.",
+        details="Without CMD the body is a shell script; with CMD the body is its input. "
+        "The container is gone afterwards.",
+        example="%%run --memory 512m --timeout 30s python3\nprint('hello')",
+    ),
+    Magic(name="help", takes="[NAME]", summary="Show these magics, or one of them.",
+          kind="magic", example="%help pip"),
+)  # fmt: skip
+
+
+MAGICS = MappingProxyType(
+    {m.name: m for m in (*(replace(magic, is_build=True) for magic in _BUILD), *_COMMANDS)}
+)
+"""Every magic by name; those of two words are reached through ``group``."""
+
+GROUPS = frozenset(name.split()[0] for name in MAGICS if " " in name)
+"""First words of magics of two words."""
+
+
+def group(name: str) -> tuple[str, ...]:
+    """The second words that may follow ``name``."""
+    return tuple(full.split()[1] for full in MAGICS if full.startswith(f"{name} "))

@@ -1,0 +1,71 @@
+"""Values: the words of a magic that stand for amounts, read strictly."""
+
+from __future__ import annotations
+
+import re
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmgt])(?:i?b)?|b)?", re.IGNORECASE)
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
+_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def size(text: str) -> int:
+    """Bytes of ``512m``, ``2g`` or ``1048576``.
+
+    Raises:
+        ValueError: it is not an amount, or zero.
+    """
+    match = _SIZE.fullmatch(text)
+    amount = 0
+    if match:
+        amount = int(float(match[1]) * 1024 ** _POWERS[(match[2] or "").lower()])
+    if amount <= 0:
+        raise ValueError("a size such as 512m or 2g")
+    return amount
+
+
+def duration(text: str) -> float:
+    """Seconds of ``30s``, ``5m``, ``1h`` or ``2.5``.
+
+    Raises:
+        ValueError: it is not a time, or zero.
+    """
+    match = _DURATION.fullmatch(text)
+    seconds = float(match[1]) * _SECONDS[match[2] or "s"] if match else 0.0
+    if seconds <= 0:
+        raise ValueError("a time such as 30s or 5m")
+    return seconds
+
+
+def count(text: str) -> int:
+    """A whole number above zero.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 2**31):
+        raise ValueError("a whole number above zero")
+    return int(text)
+
+
+def cpus(text: str) -> float:
+    """A number of processors, such as ``0.5`` or ``2``.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not re.fullmatch(r"\d{1,6}(\.\d+)?", text) or float(text) <= 0:
+        raise ValueError("a number above zero such as 0.5 or 2")
+    return float(text)
+
+
+def folder(text: str) -> str:
+    """An absolute path of a folder inside the container.
+
+    Raises:
+        ValueError: it is relative or has ``..`` in it.
+    """
+    if not text.startswith("/") or ".." in text.split("/"):
+        raise ValueError("an absolute path such as /root/.cache")
+    return text
