@@ -14,6 +14,7 @@ import select
 import shutil
 import signal
 import subprocess
+import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -80,6 +81,7 @@ class Container:
         self._has_init = has_init
         self._leftovers = leftovers
         self._exit: Exit | None = None
+        self._waiting = threading.Lock()
 
     def poll(self) -> Exit | None:
         """How it ended, or None while it runs."""
@@ -87,16 +89,13 @@ class Container:
 
     def wait(self, timeout_s: float | None = None) -> Exit | None:
         """Wait for its end; None when it still runs after ``timeout_s`` seconds."""
-        if self._exit is None:
-            if not select.select([self.pidfd], [], [], timeout_s)[0]:
-                return None
-            try:
-                code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-            except ChildProcessError:  # another thread was first
-                code = 0
+        if self._exit is None and not select.select([self.pidfd], [], [], timeout_s)[0]:
+            return None
+        with self._waiting:
             if self._exit is None:
-                self._exit = self._describe(code)
-        return self._exit
+                status = os.waitpid(self.pid, 0)[1]
+                self._exit = self._describe(os.waitstatus_to_exitcode(status))
+            return self._exit
 
     def interrupt(self) -> None:
         """Send SIGINT as a terminal would: to the foreground process group."""

@@ -30,7 +30,7 @@ from typing import NoReturn
 
 from ..errors import HostError
 from ..oci.idmap import IdMap
-from . import syscalls
+from .. import syscalls
 
 _FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _CGROUP_ROOT = Path("/sys/fs/cgroup")

@@ -1,0 +1,183 @@
+"""The outer kernel's five sockets, as the front end sees them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import zmq
+
+from .loop import Loop, report
+from .wire import (
+    DELIMITER,
+    ConnectionInfo,
+    Dict,
+    History,
+    MalformedMessage,
+    Message,
+    Session,
+    Signer,
+)
+
+_BATCH = 200
+
+
+@dataclass(frozen=True)
+class Request:
+    """A message from a front end, and the channel its reply goes back on."""
+
+    channel: str
+    message: Message
+
+    @property
+    def msg_id(self) -> str:
+        """The id its reply and outputs name as their parent's."""
+        return self.message.msg_id
+
+    @property
+    def msg_type(self) -> str:
+        """What is asked."""
+        return self.message.msg_type
+
+    @property
+    def content(self) -> Dict:
+        """The arguments."""
+        return self.message.content
+
+    @property
+    def is_execute(self) -> bool:
+        """Whether it runs a cell."""
+        return self.msg_type == "execute_request"
+
+    @property
+    def stops_on_error(self) -> bool:
+        """Whether its failure aborts the cells that wait behind it."""
+        return bool(self.content.get("stop_on_error", True))
+
+
+class Front:
+    """Binds the sockets of a connection file and speaks as one kernel session."""
+
+    def __init__(self, info: ConnectionInfo, loop: Loop) -> None:
+        self._loop = loop
+        self._signer = Signer(info.key, info.signature_scheme)
+        self._history = History()
+        self.session = Session(self._signer)
+        self.context = zmq.Context()
+        self._sockets = {
+            "shell": self._bind(zmq.ROUTER, info.address("shell")),
+            "control": self._bind(zmq.ROUTER, info.address("control")),
+            "stdin": self._bind(zmq.ROUTER, info.address("stdin")),
+            "iopub": self._bind(zmq.XPUB, info.address("iopub")),
+        }
+        self._start_heartbeat(info.address("hb"))
+        loop.add_reader(self._sockets["iopub"], self._on_subscription)
+
+    def _bind(self, kind: int, address: str) -> zmq.Socket[bytes]:
+        socket = self.context.socket(kind)
+        socket.linger = 1000
+        # zmq drops silently at the high-water mark: outputs would be lost.
+        socket.set_hwm(0)
+        if kind == zmq.ROUTER:
+            socket.router_handover = 1
+        socket.bind(address)
+        return socket
+
+    def _start_heartbeat(self, address: str) -> None:
+        socket = self.context.socket(zmq.ROUTER)
+        socket.linger = 0
+        socket.bind(address)
+        threading.Thread(target=_echo, args=(socket,), name="heartbeat", daemon=True).start()
+
+    def serve(self, channel: str, on_request: Callable[[Request], object]) -> None:
+        """Hand every genuine message of ``channel`` to ``on_request``."""
+        socket = self._sockets[channel]
+
+        def read() -> None:
+            for _ in range(_BATCH):
+                if not self.read_one(channel, on_request):
+                    return
+
+        self._loop.add_reader(socket, read)
+
+    def read_one(self, channel: str, on_request: Callable[[Request], object]) -> bool:
+        """Take one message if one waits; False when none does."""
+        try:
+            frames = self._sockets[channel].recv_multipart(zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        try:
+            message = Message.parse(frames, self._signer)
+            if not self._history.add(message.signature):
+                raise MalformedMessage("a replay")
+        except MalformedMessage as error:
+            report(f"{channel}: message dropped: {error}")
+            return True
+        on_request(Request(channel, message))
+        return True
+
+    def reply(
+        self, request: Request, msg_type: str, content: object, metadata: Dict | None = None
+    ) -> None:
+        """Answer ``request``."""
+        frames = self.session.frames(msg_type, content, request.message.dicts[0], metadata=metadata)
+        self.send(request.channel, request.message.identities, frames)
+
+    def publish(
+        self, request: Request | None, msg_type: str, content: object, metadata: Dict | None = None
+    ) -> None:
+        """Publish on iopub as an output of ``request``."""
+        parent = request.message.dicts[0] if request else b"{}"
+        frames = self.session.frames(msg_type, content, parent, metadata=metadata)
+        self.send("iopub", [topic(self.session.id, msg_type)], frames)
+
+    def ask(self, request: Request, prompt: str, *, password: bool) -> None:
+        """Ask the front end that sent ``request`` for a line of input."""
+        content = {"prompt": prompt, "password": password}
+        frames = self.session.frames("input_request", content, request.message.dicts[0])
+        self.send("stdin", request.message.identities, frames)
+
+    def status(self, request: Request | None, state: str) -> None:
+        """Publish busy or idle."""
+        self.publish(request, "status", {"execution_state": state})
+
+    def send(self, channel: str, identities: Sequence[bytes], frames: Sequence[bytes]) -> None:
+        """Send frames that are signed already; a front end that has left is no error."""
+        try:
+            self._sockets[channel].send_multipart([*identities, *frames], zmq.NOBLOCK)
+        except zmq.ZMQError as error:
+            report(f"{channel}: not sent: {error}")
+
+    def sign_again(self, dicts: Sequence[bytes], buffers: Sequence[bytes]) -> list[bytes]:
+        """The frames of a message whose dicts came from elsewhere, signed with our key."""
+        return [DELIMITER, self._signer.sign(dicts), *dicts, *buffers]
+
+    def _on_subscription(self) -> None:
+        while True:
+            try:
+                event = self._sockets["iopub"].recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            if event[:1] == b"\1":
+                text = event[1:].decode("utf-8", "replace")
+                frames = self.session.frames("iopub_welcome", {"subscription": text})
+                self.send("iopub", [event[1:]] if text else [], frames)
+
+    def close(self) -> None:
+        """Close all; what was sent has a second to leave."""
+        for socket in self._sockets.values():
+            self._loop.remove_reader(socket)
+            socket.close()
+
+
+def topic(session_id: str, msg_type: str) -> bytes:
+    """The frame in front of an iopub message, as ipykernel names it."""
+    return f"kernel.{session_id}.{msg_type}".encode()
+
+
+def _echo(socket: zmq.Socket[bytes]) -> None:
+    try:
+        zmq.proxy(socket, socket)
+    except zmq.ZMQError:
+        socket.close()

@@ -1,0 +1,161 @@
+"""What the outer kernel needs of an inner kernel, whatever speaks to it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .front import Front, Request
+from .loop import Loop
+from .process import Process
+from .wire import Dict
+
+if TYPE_CHECKING:
+    from ..workbench import Container, Live
+    from .kernelspec import KernelSpec
+    from .mailbox import Mailbox
+    from .wire import ConnectionInfo
+
+READY_TIMEOUT_S = 60.0
+
+
+@dataclass
+class Task:
+    """One run cell on its way.
+
+    ``announced`` says that busy and execute_input have been published already, while the image was
+    made ready, so that the inner kernel's own are left out.
+    """
+
+    request: Request
+    count: int
+    announced: bool = False
+
+    @property
+    def silent(self) -> bool:
+        """Whether the cell is neither shown nor counted."""
+        return bool(self.request.content.get("silent"))
+
+    @property
+    def counts(self) -> bool:
+        """Whether the cell takes a number."""
+        return not self.silent and bool(self.request.content.get("store_history", True))
+
+
+@dataclass
+class Launched:
+    """An inner kernel's process that was just started, and how to reach it."""
+
+    live: Live
+    container: Container
+    mailbox: Mailbox
+    spec: KernelSpec | None = None
+    connection: ConnectionInfo | None = None
+    fifos: tuple[int, int] | None = None
+    agent: str = ""
+
+
+class Listener(Protocol):
+    """Who is told what happens to an inner kernel."""
+
+    def on_ready(self, inner: Inner) -> None:
+        """It answers."""
+
+    def on_done(self, inner: Inner, task: Task, reply: Dict) -> None:
+        """A cell's reply and idle have been passed on."""
+
+    def on_death(self, inner: Inner) -> None:
+        """Its process ended without being asked."""
+
+
+@dataclass
+class Surroundings:
+    """What every inner kernel is given."""
+
+    front: Front
+    loop: Loop
+    listener: Listener
+
+
+class Inner(ABC):
+    """A running inner kernel. One cell at a time; other requests whenever they come."""
+
+    def __init__(self, launched: Launched, around: Surroundings) -> None:
+        self.live = launched.live
+        self.mailbox = launched.mailbox
+        self.front, self.loop, self.listener = around.front, around.loop, around.listener
+        self.info: Dict = {}
+        self.is_ready = False
+        self.is_closed = False
+        self.task: Task | None = None
+        self.process = Process(launched.container, self.loop, self._on_output, self._ended)
+        self._patience = self.loop.call_later(READY_TIMEOUT_S, self._give_up)
+
+    @property
+    def container(self) -> Container:
+        """The container it runs in."""
+        return self.process.container
+
+    @property
+    def is_ipython(self) -> bool:
+        """Whether it has IPython's magics."""
+        return self.info.get("implementation") == "ipython"
+
+    @abstractmethod
+    def execute(self, task: Task) -> None:
+        """Run a cell. ``on_done`` or ``on_death`` follows."""
+
+    @abstractmethod
+    def forward(self, request: Request) -> bool:
+        """Pass on any other request; False if nobody there would answer it."""
+
+    @abstractmethod
+    def interrupt(self) -> None:
+        """Stop the running cell."""
+
+    @abstractmethod
+    def drain(self) -> None:
+        """Pass on what has arrived but was not read yet."""
+
+    @abstractmethod
+    def _on_output(self, name: str, data: bytes) -> None: ...
+
+    @abstractmethod
+    def _disconnect(self) -> None: ...
+
+    def ask_to_end(self) -> None:
+        """Tell it to end by itself, if it can be told."""
+
+    def close(self) -> None:
+        """Stop listening to it. Its container is then ended by the worker (``process.end``)."""
+        if not self.is_closed:
+            self.is_closed = True
+            self._patience.cancel()
+            self.process.detach()
+            self._disconnect()
+            self.mailbox.close()
+
+    def _became_ready(self, info: Dict) -> None:
+        self.info = info
+        self.is_ready = True
+        self._patience.cancel()
+        self.listener.on_ready(self)
+
+    def _finished(self, task: Task, reply: Dict) -> None:
+        self.task = None
+        self.listener.on_done(self, task, reply)
+
+    def _give_up(self) -> None:
+        self.container.kill()
+
+    def _ended(self) -> None:
+        if not self.is_closed:
+            self.drain()
+            self.listener.on_death(self)
+
+
+def number(value: Any) -> int | None:
+    """``value`` if it is a sensible execution count."""
+    is_int = isinstance(value, int) and not isinstance(value, bool)
+    return value if is_int and 0 <= value < 1 << 31 else None

@@ -1,0 +1,79 @@
+"""Starts an inner kernel in a container: chooses which, lays out its files, runs it.
+
+Called in the worker thread, so that a slow start stops nobody.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import CellError
+from .inner import Launched
+from .kernelspec import DEFAULT_PATH, KernelSpec, find_spec, has_command
+from .mailbox import Mailbox
+from .wire import ConnectionInfo
+
+if TYPE_CHECKING:
+    from ..workbench import Live
+
+SPEC_LABEL = "io.container-kernel.kernelspec"
+PYTHON_AGENT, SHELL_AGENT = "python", "shell"
+_PORTS = {"shell": 1, "iopub": 2, "stdin": 3, "control": 4, "hb": 5}
+
+
+def launch(live: Live) -> Launched:
+    """Start what the image offers.
+
+    Raises:
+        CellError: the image has nothing that could run a cell.
+    """
+    mailbox = Mailbox(Path(live.ipc_dir), str(live.ipc_mount))
+    try:
+        config = live.image.config
+        spec = find_spec(live.open, dict(config.labels).get(SPEC_LABEL))
+        if spec:
+            return _launch_spec(live, mailbox, spec)
+        path = next((e[5:] for e in config.env if e.startswith("PATH=")), DEFAULT_PATH)
+        if has_command(live.open, "python3", path):
+            return _launch_agent(live, mailbox, PYTHON_AGENT)
+        if has_command(live.open, "sh", path):
+            return _launch_agent(live, mailbox, SHELL_AGENT)
+    except BaseException:
+        mailbox.close()
+        raise
+    mailbox.close()
+    raise CellError(
+        "this image has no Jupyter kernel, no python3 and no sh: nothing in it can run a cell",
+        hint="build on a base that has at least a shell",
+    )
+
+
+def _launch_spec(live: Live, mailbox: Mailbox, spec: KernelSpec) -> Launched:
+    connection = ConnectionInfo(
+        transport="ipc", ip=mailbox.inside("kernel"), ports=_PORTS, key=os.urandom(32).hex().encode()
+    )
+    file = mailbox.write("connection.json", connection.to_json().encode())
+    container = live.start(spec.command(file), spec.env)
+    return Launched(live, container, mailbox, spec=spec, connection=connection)
+
+
+def _launch_agent(live: Live, mailbox: Mailbox, agent: str) -> Launched:
+    name = {PYTHON_AGENT: "python.py", SHELL_AGENT: "shell.sh"}[agent]
+    source = resources.files("container_kernel.agent").joinpath(name).read_bytes()
+    file = mailbox.write(name, source)
+    fifos = (mailbox.fifo("commands"), mailbox.fifo("events"))
+    commands, events = mailbox.inside("commands"), mailbox.inside("events")
+    if agent == PYTHON_AGENT:
+        argv = ["python3", "-u", file, commands, events]
+    else:
+        argv = ["sh", "-c", f"PS1= PS2= exec sh -i <{commands} 3>{events} 4<{file}"]
+    try:
+        container = live.start(argv, {})
+    except BaseException:
+        for fd in fifos:
+            os.close(fd)
+        raise
+    return Launched(live, container, mailbox, fifos=fifos, agent=agent)

@@ -1,0 +1,264 @@
+"""Jupyter's wire format: frames to messages and back, signed and checked.
+
+Only what must be read is parsed: the header always, the other three dicts when somebody asks. The
+bytes of every frame are kept, so what is passed on is passed on byte for byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+DELIMITER = b"<IDS|MSG>"
+PROTOCOL_VERSION = "5.4"
+_SCHEMES = {f"hmac-{name}" for name in ("sha256", "sha384", "sha512", "sha1", "md5")}
+_HISTORY = 1 << 16
+
+Dict = dict[str, Any]
+
+
+class MalformedMessage(Exception):
+    """Frames that are no message, or not one from who it should be from."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionInfo:
+    """Where a kernel's five sockets are and the key its messages are signed with."""
+
+    transport: str
+    ip: str
+    ports: dict[str, int]
+    key: bytes
+    signature_scheme: str = "hmac-sha256"
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> ConnectionInfo:
+        """Read a connection file's content.
+
+        Raises:
+            ValueError: it is not one, or asks for what this kernel cannot do.
+        """
+        try:
+            data = json.loads(text)
+            ports = {name: int(data[f"{name}_port"]) for name in CHANNELS}
+            scheme = data.get("signature_scheme") or "hmac-sha256"
+            transport = data.get("transport", "tcp")
+            info = cls(
+                transport=transport,
+                ip=data.get("ip", "127.0.0.1"),
+                ports=ports,
+                key=data.get("key", "").encode(),
+                signature_scheme=scheme,
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not a connection file: {error!r}") from error
+        if scheme not in _SCHEMES or transport not in ("tcp", "ipc"):
+            raise ValueError(f"not supported: {transport} with {scheme}")
+        return info
+
+    @classmethod
+    def read(cls, path: Path) -> ConnectionInfo:
+        """Read the connection file at ``path``."""
+        return cls.from_json(path.read_bytes())
+
+    def to_json(self) -> str:
+        """The content of a connection file."""
+        ports = {f"{name}_port": port for name, port in self.ports.items()}
+        return json.dumps(
+            {
+                "transport": self.transport,
+                "ip": self.ip,
+                **ports,
+                "key": self.key.decode(),
+                "signature_scheme": self.signature_scheme,
+            }
+        )
+
+    def address(self, channel: str) -> str:
+        """The zmq address of one channel; over ipc the port is a suffix of the path."""
+        separator = "-" if self.transport == "ipc" else ":"
+        return f"{self.transport}://{self.ip}{separator}{self.ports[channel]}"
+
+
+CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
+
+
+class Signer:
+    """Signs and checks the four dicts of a message with one key."""
+
+    def __init__(self, key: bytes, scheme: str = "hmac-sha256") -> None:
+        name = scheme.removeprefix("hmac-")
+        self._hmac = hmac.new(key, digestmod=getattr(hashlib, name)) if key else None
+
+    def sign(self, dicts: Iterable[bytes]) -> bytes:
+        """The signature of the dicts' bytes; empty when there is no key."""
+        if self._hmac is None:
+            return b""
+        copy = self._hmac.copy()
+        for frame in dicts:
+            copy.update(frame)
+        return copy.hexdigest().encode()
+
+    def is_right(self, signature: bytes, dicts: Iterable[bytes]) -> bool:
+        """Whether ``signature`` is the dicts' own, compared in constant time."""
+        return self._hmac is None or hmac.compare_digest(signature, self.sign(dicts))
+
+
+class History:
+    """The signatures seen so far: a message that comes twice is a replay."""
+
+    def __init__(self, size: int = _HISTORY) -> None:
+        self._size = size
+        self._seen: dict[bytes, None] = {}
+
+    def add(self, signature: bytes) -> bool:
+        """Note ``signature``; False if it was there already. An empty one (no key) is not noted."""
+        if signature in self._seen:
+            return False
+        if signature:
+            self._seen[signature] = None
+            if len(self._seen) > self._size:
+                for old in list(self._seen)[: self._size // 10]:
+                    del self._seen[old]
+        return True
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message as it came: where from, its four dicts as bytes, its buffers."""
+
+    identities: tuple[bytes, ...]
+    signature: bytes
+    dicts: tuple[bytes, bytes, bytes, bytes]
+    buffers: tuple[bytes, ...]
+    header: Dict
+
+    @classmethod
+    def parse(cls, frames: Sequence[bytes], signer: Signer) -> Message:
+        """Check and take apart the frames of one message.
+
+        Raises:
+            MalformedMessage: no delimiter, too few frames, a wrong signature, or a header that is
+                not a JSON object with a msg_id and a msg_type.
+        """
+        try:
+            start = frames.index(DELIMITER)
+        except ValueError:
+            raise MalformedMessage("no delimiter") from None
+        signature, *rest = frames[start + 1 : start + 2] or [b""]
+        rest = list(frames[start + 2 :])
+        if len(rest) < 4:
+            raise MalformedMessage("too few frames")
+        dicts = (rest[0], rest[1], rest[2], rest[3])
+        if not signer.is_right(signature, dicts):
+            raise MalformedMessage("wrong signature")
+        return cls(
+            tuple(frames[:start]), signature, dicts, tuple(rest[4:]), _checked_header(dicts[0])
+        )
+
+    @property
+    def msg_id(self) -> str:
+        """The header's own id."""
+        return str(self.header["msg_id"])
+
+    @property
+    def msg_type(self) -> str:
+        """The header's type."""
+        return str(self.header["msg_type"])
+
+    @cached_property
+    def parent(self) -> Dict:
+        """The parent header; empty if it is not an object."""
+        return parse_object(self.dicts[1])
+
+    @cached_property
+    def metadata(self) -> Dict:
+        """The metadata; empty if it is not an object."""
+        return parse_object(self.dicts[2])
+
+    @cached_property
+    def content(self) -> Dict:
+        """The content; empty if it is not an object."""
+        return parse_object(self.dicts[3])
+
+    @property
+    def parent_id(self) -> str:
+        """The msg_id of the parent, empty if there is none."""
+        msg_id = self.parent.get("msg_id", "")
+        return msg_id if isinstance(msg_id, str) else ""
+
+
+def _checked_header(frame: bytes) -> Dict:
+    header = parse_object(frame)
+    for key in ("msg_id", "msg_type"):
+        if not isinstance(header.get(key), str):
+            raise MalformedMessage(f"header without {key}")
+    return header
+
+
+def parse_object(data: bytes | str) -> Dict:
+    """The JSON object in ``data``, or an empty one for whatever else is there."""
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def dump(value: object) -> bytes:
+    """JSON as jupyter_client writes it; a lone surrogate stays an escape, NaN becomes null."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_without_nan(value), ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _without_nan(value: object) -> object:
+    if isinstance(value, float):
+        return value if value - value == 0 else None
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(item) for item in value]
+    return value
+
+
+class Session:
+    """Writes the messages of one kernel session."""
+
+    def __init__(self, signer: Signer, username: str = "kernel") -> None:
+        self.id = os.urandom(16).hex()
+        self.signer = signer
+        self._username = username
+        self._count = 0
+
+    def frames(
+        self,
+        msg_type: str,
+        content: object,
+        parent: bytes = b"{}",
+        *,
+        metadata: Dict | None = None,
+        msg_id: str | None = None,
+    ) -> list[bytes]:
+        """The signed frames of a new message, from the delimiter on."""
+        self._count += 1
+        header = {
+            "msg_id": msg_id or f"{self.id}_{os.getpid()}_{self._count}",
+            "msg_type": msg_type,
+            "username": self._username,
+            "session": self.id,
+            "date": datetime.now(timezone.utc).isoformat().replace("+00:00", "Z"),
+            "version": PROTOCOL_VERSION,
+        }
+        dicts = [dump(header), parent, dump(metadata or {}), dump(content)]
+        return [DELIMITER, self.signer.sign(dicts), *dicts]

@@ -1,0 +1,289 @@
+"""An inner kernel that speaks Jupyter's protocol itself: the image's own, unmodified.
+
+The relay: a message is verified with one side's key, signed with the other's, and otherwise passed
+on byte for byte. Two things change on the way out. The kernel's session id becomes ours, since
+front ends drop outputs when two sessions take turns; and the reply goes back to whoever asked,
+which is remembered by msg_id, since all front ends share one connection to the inner kernel (its
+shell and stdin sockets have one identity, so that ``input()`` finds its way).
+
+Inside is untrusted: nothing is passed on that was not asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import zmq
+
+from .front import Request
+from .inner import Inner, Launched, Surroundings, Task, number
+from .loop import report
+from .wire import MalformedMessage, Message, Session, Signer, dump
+
+_CHANNELS = {
+    "shell": zmq.DEALER,
+    "control": zmq.DEALER,
+    "stdin": zmq.DEALER,
+    "iopub": zmq.SUB,
+}
+_SOCKET_NAMES = {"shell": 1, "iopub": 2, "stdin": 3, "control": 4, "hb": 5}
+_LOOK_AGAIN_S = 0.004
+_NUDGE_S = 0.5
+_BATCH = 200
+_REMEMBERED = 10_000
+_SANE_SESSION = re.compile(r"[\w-]{8,128}")
+
+
+@dataclass
+class _Progress:
+    """What has come back for the cell that runs."""
+
+    reply: dict[str, object] | None = None
+    is_idle: bool = False
+
+
+class ZmqInner(Inner):
+    """Relays between the front ends and a kernel with sockets of its own."""
+
+    def __init__(self, launched: Launched, around: Surroundings) -> None:
+        assert launched.connection is not None and launched.spec is not None
+        self._spec = launched.spec
+        self._signer = Signer(launched.connection.key)
+        self._own = Session(self._signer, "container_kernel")
+        self._hidden = f"hidden-{self._own.id}-"
+        self._hidden_count = 0
+        self._identity = self._own.id.encode()
+        self._sockets: dict[str, zmq.Socket[bytes]] = {}
+        self._paths: list[int] = []
+        self._routes: dict[str, Request] = {}
+        self._asked: dict[str, None] = {}
+        self._session: bytes | None = None
+        self._heard_iopub = False
+        self._next_count = 1
+        self._progress = _Progress()
+        super().__init__(launched, around)
+        self._connect()
+
+    # Connecting
+
+    def _connect(self) -> None:
+        if self.is_closed:
+            return
+        try:
+            for channel in _CHANNELS:
+                if channel not in self._sockets:
+                    self._connect_channel(channel)
+        except OSError as error:
+            report(f"inner kernel: {error}")
+            self.container.kill()
+            return
+        if len(self._sockets) < len(_CHANNELS):
+            self.loop.call_later(_LOOK_AGAIN_S, self._connect)
+        else:
+            self._probe()
+
+    def _connect_channel(self, channel: str) -> None:
+        path = self.mailbox.socket(f"kernel-{_SOCKET_NAMES[channel]}")
+        if path is None:
+            return
+        self._paths.append(path)
+        socket = self.front.context.socket(_CHANNELS[channel])
+        socket.set_hwm(0)
+        socket.linger = 0
+        # The file appears a moment before its owner listens.
+        socket.reconnect_ivl = 5
+        socket.reconnect_ivl_max = 100
+        if channel in ("shell", "stdin"):
+            socket.identity = self._identity
+        if channel == "iopub":
+            socket.subscribe(b"")
+        socket.connect(f"ipc:///proc/self/fd/{path}")
+        self._sockets[channel] = socket
+        self.loop.add_reader(socket, partial(self._read, channel))
+
+    def _probe(self) -> None:
+        if not self.is_ready and not self.is_closed:
+            self._send_hidden("shell", "kernel_info_request", {})
+            self.loop.call_later(_NUDGE_S, self._probe)
+
+    # Towards the inner kernel
+
+    def execute(self, task: Task) -> None:
+        """Pass a cell on, with the number it shall have."""
+        self.task, self._progress = task, _Progress()
+        if self.is_ipython and task.counts and self._next_count != task.count:
+            code = f"get_ipython().execution_count = {task.count}"
+            content = {"code": code, "silent": True, "store_history": False, "allow_stdin": False}
+            self._send_hidden("shell", "execute_request", content)
+            self._next_count = task.count
+        self._pass_on("shell", task.request)
+
+    def forward(self, request: Request) -> bool:
+        """Pass on anything."""
+        self._pass_on(request.channel, request)
+        return True
+
+    def _pass_on(self, channel: str, request: Request) -> None:
+        message = request.message
+        self._send(channel, message.dicts, message.buffers)
+        if channel == "stdin":
+            return
+        self._asked[request.msg_id] = None
+        if len(self._asked) > _REMEMBERED:
+            del self._asked[next(iter(self._asked))]
+        if request.msg_type.endswith("_request"):
+            self._routes[request.msg_id] = request
+
+    def _send(self, channel: str, dicts: Sequence[bytes], buffers: Sequence[bytes] = ()) -> None:
+        signature = self._signer.sign(dicts)
+        frames = [b"<IDS|MSG>", signature, *dicts, *buffers]
+        self._sockets[channel].send_multipart(frames, zmq.NOBLOCK)
+
+    def _send_hidden(self, channel: str, msg_type: str, content: object) -> None:
+        if channel in self._sockets:
+            self._hidden_count += 1
+            msg_id = f"{self._hidden}{self._hidden_count}"
+            frames = self._own.frames(msg_type, content, msg_id=msg_id)
+            self._sockets[channel].send_multipart(frames, zmq.NOBLOCK)
+
+    def interrupt(self) -> None:
+        """As its kernelspec wants it."""
+        if self._spec.interrupt_mode == "message":
+            self._send_hidden("control", "interrupt_request", {})
+        else:
+            self.container.interrupt()
+
+    def ask_to_end(self) -> None:
+        """Ask for an orderly end, so that its exit handlers run."""
+        self._send_hidden("control", "shutdown_request", {"restart": False})
+
+    # From the inner kernel
+
+    def drain(self) -> None:
+        """Read every socket until it is empty; outputs before replies."""
+        for channel in ("iopub", "stdin", "control", "shell"):
+            while channel in self._sockets and self._read(channel):
+                continue
+
+    def _read(self, channel: str) -> bool:
+        socket = self._sockets[channel]
+        for _ in range(_BATCH):
+            if self.is_closed:
+                return False
+            try:
+                frames = socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return False
+            try:
+                message = Message.parse(frames, self._signer)
+            except MalformedMessage as error:
+                report(f"inner {channel}: message dropped: {error}")
+                continue
+            self._take(channel, message)
+        return True
+
+    def _take(self, channel: str, message: Message) -> None:
+        if channel == "iopub":
+            self._on_iopub(message)
+        elif message.parent_id.startswith(self._hidden):
+            self._on_hidden_reply(message)
+        elif channel == "stdin":
+            self._on_input_request(message)
+        else:
+            self._on_reply(channel, message)
+
+    def _on_hidden_reply(self, message: Message) -> None:
+        if message.msg_type == "kernel_info_reply" and not self.is_ready:
+            if self._heard_iopub:
+                self._became_ready(message.content)
+            else:
+                self._send_hidden("shell", "kernel_info_request", {})
+
+    def _on_input_request(self, message: Message) -> None:
+        route = self._routes.get(message.parent_id)
+        if route is not None and message.msg_type == "input_request":
+            self._relay("stdin", message, route.message.identities)
+
+    def _on_reply(self, channel: str, message: Message) -> None:
+        route = self._routes.get(message.parent_id)
+        expected = route.msg_type.removesuffix("_request") + "_reply" if route else ""
+        if route is None or route.channel != channel or message.msg_type != expected:
+            report(f"inner {channel}: {message.msg_type} dropped: nobody asked")
+            return
+        del self._routes[message.parent_id]
+        self._relay(channel, message, route.message.identities)
+        if self.task is not None and self.task.request.msg_id == route.msg_id:
+            self._progress.reply = message.content
+            self._note_count(self.task, message.content.get("execution_count"))
+            self._finish_if_done()
+
+    def _note_count(self, task: Task, value: object) -> None:
+        count = number(value)
+        if count is not None and task.counts:
+            self._next_count = count + 1
+
+    def _on_iopub(self, message: Message) -> None:
+        self._heard_iopub = True
+        kind, parent = message.msg_type, message.parent_id
+        if parent.startswith(self._hidden) or kind == "iopub_welcome":
+            return
+        if kind.endswith(("_request", "_reply")):
+            report(f"inner iopub: {kind} dropped: it does not belong there")
+            return
+        is_status = kind == "status"
+        if is_status and parent not in self._asked:
+            return
+        is_current = self.task is not None and parent == self.task.request.msg_id
+        if not (is_current and self._was_announced(message)):
+            self._relay("iopub", message, message.identities)
+        if is_status and message.content.get("execution_state") == "idle":
+            self._asked.pop(parent, None)
+            if is_current:
+                self._progress.is_idle = True
+                self._finish_if_done()
+
+    def _was_announced(self, message: Message) -> bool:
+        if self.task is None or not self.task.announced:
+            return False
+        busy = message.msg_type == "status" and message.content.get("execution_state") == "busy"
+        return busy or message.msg_type == "execute_input"
+
+    def _finish_if_done(self) -> None:
+        task, progress = self.task, self._progress
+        if task is not None and progress.reply is not None and progress.is_idle:
+            self._finished(task, progress.reply)
+
+    def _relay(self, channel: str, message: Message, identities: Sequence[bytes]) -> None:
+        header, *others = message.dicts
+        frames = self.front.sign_again([self._as_ours(message, header), *others], message.buffers)
+        if channel == "iopub" and self._session:
+            ours = self.front.session.id.encode()
+            identities = [frame.replace(self._session, ours) for frame in identities]
+        self.front.send(channel, identities, frames)
+
+    def _as_ours(self, message: Message, header: bytes) -> bytes:
+        """The header with our session id; only there, so nothing else is touched."""
+        ours, session = self.front.session.id, message.header.get("session")
+        if self._session is None and isinstance(session, str) and _SANE_SESSION.fullmatch(session):
+            self._session = session.encode()
+        if self._session is not None and session == self._session.decode():
+            return header.replace(self._session, ours.encode())
+        return dump({**message.header, "session": ours})
+
+    # The rest
+
+    def _on_output(self, name: str, data: bytes) -> None:
+        """Such a kernel captures its own output; what still comes is kept as its last words."""
+
+    def _disconnect(self) -> None:
+        for socket in self._sockets.values():
+            self.loop.remove_reader(socket)
+            # What was sent a moment ago (a shutdown_request) may still leave.
+            socket.close(linger=500)
+        for path in self._paths:
+            os.close(path)
+        self._sockets.clear()
