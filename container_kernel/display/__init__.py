@@ -1,0 +1,1 @@
+"""Events and values become text and HTML; nothing here does I/O."""

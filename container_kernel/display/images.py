@@ -1,0 +1,127 @@
+"""Images: what the store holds by name, and one image in full."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from . import amounts, layers, markup
+from .log import plain
+from .markup import Bundle
+
+if TYPE_CHECKING:
+    from ..build.events import Image
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """One name in the store and what it means. ``size`` is the sum of the layers."""
+
+    name: str
+    digest: str
+    layers: int
+    size: int
+
+
+def listing(images: Iterable[Named], *, with_data: bool = False) -> Bundle:
+    """The names in the store."""
+    images = list(images)
+    shown: Bundle = {"text/plain": table(images), "text/html": _html(images)}
+    if with_data:
+        shown["application/json"] = data(images)
+    return shown
+
+
+def data(images: Iterable[Named]) -> dict[str, object]:
+    """The names in the store, for programs."""
+    return {
+        "images": [
+            {"name": one.name, "digest": one.digest, "layers": one.layers, "size": one.size}
+            for one in images
+        ]
+    }
+
+
+def table(images: Iterable[Named]) -> str:
+    """The names in the store as lines of text."""
+    rows = [
+        (plain(one.name), one.digest[:19], str(one.layers), amounts.size(one.size))
+        for one in images
+    ]
+    if not rows:
+        return "no image has a name yet; %tag NAME gives the current one a name"
+    return markup.columns([("name", "digest", "layers", "size"), *rows], "<<>>")
+
+
+def _html(images: list[Named]) -> str:
+    if not images:
+        return markup.muted(markup.text(table(images)))
+    rows = [
+        (
+            markup.code(plain(one.name)),
+            markup.code(one.digest[:19], tip=one.digest),
+            str(one.layers),
+            amounts.size(one.size),
+        )
+        for one in images
+    ]
+    columns = (("name", "left"), ("digest", "left"), ("layers", "right"), ("size", "right"))
+    return markup.table(columns, rows)
+
+
+def inspection(image: Image, names: Iterable[str] = (), *, with_data: bool = False) -> Bundle:
+    """One image: names, config, layers."""
+    known = inspected(image, names)
+    facts = [(key, _shown(value)) for key, value in known.items() if value and key != "layers"]
+    below = layers.of_image(image)
+    rows = [(markup.muted(markup.text(key)), markup.code(value)) for key, value in facts]
+    head = markup.table((("", "left"), ("", "left")), rows)
+    shown: Bundle = {
+        "text/plain": f"{markup.columns(facts, '<<')}\n\n{below['text/plain']}",
+        "text/html": f"{head}{below['text/html']}",
+    }
+    if with_data:
+        shown["application/json"] = known
+    return shown
+
+
+def inspected(image: Image, names: Iterable[str] = ()) -> dict[str, object]:
+    """One image, for programs."""
+    config = image.config
+    return {
+        "digest": str(image.digest),
+        "image_id": str(image.image_id),
+        "names": list(names),
+        "platform": f"{config.os}/{config.architecture}",
+        "env": list(config.env),
+        "workdir": config.workdir,
+        "user": config.user,
+        "entrypoint": list(config.entrypoint or ()),
+        "cmd": list(config.cmd or ()),
+        "labels": dict(config.labels),
+        "layers": [layers.layer_data(layer) for layer in image.layers],
+    }
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, str):
+        return plain(value)
+    if isinstance(value, Mapping):
+        return plain(", ".join(f"{key}={value[key]}" for key in value))
+    return plain(json.dumps(value, ensure_ascii=False))
+
+
+def frozen(title: str, shown: str, tag: str | None = None) -> Bundle:
+    """What ``%freeze`` says: the layer it made, and the build cell that would make it again."""
+    named = f", tagged {tag}" if tag else ""
+    return {
+        "text/plain": f"{title}{named}\n\nThe build cell that would make this layer:\n\n{shown}",
+        "text/html": (
+            f"<div>{markup.text(title + named)}</div>"
+            f"<div>{markup.muted('The build cell that would make this layer:')}</div>"
+            f'<pre style="font-family:{markup.CODE};background:{markup.SHADE};'
+            f'padding:.4em .6em">{markup.text(shown)}</pre>'
+        ),
+    }
