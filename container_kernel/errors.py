@@ -9,6 +9,7 @@ ContainerKernelError
 │   ├── InputNotFound      a file that %copy or -r names
 │   ├── DigestMismatch     .expected .found
 │   ├── StepFailed         .exit_code .tail
+│   ├── InnerKernelDied    what ran the cell inside the container ended; the next cell has a new one
 │   └── Interrupted        the user stopped it: nothing was frozen
 ├── UsageError             a command was called wrongly (exit code 2)
 ├── ImageError             an image document, layer or archive is not what it must be
@@ -106,6 +107,12 @@ class StepFailed(CellError):
         super().__init__("\n".join([message, *(f"  {line}" for line in tail)]), hint=hint)
         self.exit_code = exit_code
         self.tail = tuple(tail)
+
+
+class InnerKernelDied(CellError):
+    """What ran the cell inside the container ended."""
+
+    hint = "variables are lost; the next cell starts a new one, files are as they were"
 
 
 class Interrupted(CellError):

@@ -25,12 +25,13 @@ class Task:
     """One run cell on its way.
 
     ``announced`` says that busy and execute_input have been published already, while the image was
-    made ready, so that the inner kernel's own are left out.
+    made ready, so that the inner kernel's own are left out; ``is_shown``, that somebody did.
     """
 
     request: Request
     count: int
     announced: bool = False
+    is_shown: bool = False
 
     @property
     def silent(self) -> bool:

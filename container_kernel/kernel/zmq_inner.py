@@ -240,6 +240,8 @@ class ZmqInner(Inner):
         is_current = self.task is not None and parent == self.task.request.msg_id
         if not (is_current and self._was_announced(message)):
             self._relay("iopub", message, message.identities)
+            if is_current and self.task is not None and kind == "execute_input":
+                self.task.is_shown = True
         if is_status and message.content.get("execution_state") == "idle":
             self._asked.pop(parent, None)
             if is_current:

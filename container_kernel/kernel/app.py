@@ -1,0 +1,305 @@
+"""The outer kernel: answers front ends, builds in the worker, relays run cells inside.
+
+A request takes one of four ways: answered here at once; through the queue and answered here (build
+cells and commands, in the worker); through the queue to the inner kernel; or straight to the
+inner kernel (its control channel, its subshells).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from .. import __version__
+from ..errors import CellError, NoBase
+from .front import Front, Request
+from .info import kernel_info
+from .inner import Inner, Surroundings, Task
+from .inners import GRACE_S, Inners
+from .loop import Loop, guarded
+from .publisher import Publisher, abort
+from .queue import ShellQueue
+from .wire import ConnectionInfo, Dict
+from .worker import Worker
+
+if TYPE_CHECKING:
+    from .cells import OwnCells
+
+_PREWARM_AFTER_S = 0.05
+# What is answered when no inner kernel runs that could answer better.
+_EMPTY: dict[str, Callable[[Dict], Dict]] = {
+    "complete_request": lambda c: {
+        "status": "ok",
+        "matches": [],
+        "cursor_start": c.get("cursor_pos", 0),
+        "cursor_end": c.get("cursor_pos", 0),
+        "metadata": {},
+    },
+    "inspect_request": lambda _: {"status": "ok", "found": False, "data": {}, "metadata": {}},
+    "is_complete_request": lambda _: {"status": "unknown"},
+    "history_request": lambda _: {"status": "ok", "history": []},
+    "comm_info_request": lambda _: {"status": "ok", "comms": {}},
+    "debug_request": lambda _: {},
+    "list_subshell_request": lambda _: {"status": "ok", "subshell_id": []},
+}
+
+
+class App:
+    """One kernel session."""
+
+    def __init__(self, info: ConnectionInfo, make_cells: Callable[[App], OwnCells]) -> None:
+        self.loop = Loop()
+        self.front = Front(info, self.loop)
+        self.worker = Worker(self.loop)
+        self.inners = Inners(Surroundings(self.front, self.loop, self), self.worker)
+        self.queue = ShellQueue(self._start)
+        self.count = 0
+        self._make_cells = make_cells
+        self._cells: OwnCells | None = None
+        self._publisher: Publisher | None = None
+        self._prewarm = self.loop.call_later(0, lambda: None)
+        self._is_closing = False
+
+    @property
+    def cells(self) -> OwnCells:
+        """What runs our own cells; loaded with the first cell, not before the first reply."""
+        if self._cells is None:
+            self._cells = self._make_cells(self)
+        return self._cells
+
+    def run(self) -> None:
+        """Serve until shut down."""
+        self.front.serve("control", self._on_control)
+        self.front.serve("shell", self._on_shell)
+        self.front.serve("stdin", self._on_stdin)
+        signal.signal(signal.SIGINT, lambda *_: self.loop.call_soon(self.interrupt))
+        signal.signal(signal.SIGTERM, lambda *_: self.loop.call_soon(self.close))
+        self.front.status(None, "starting")
+        self.loop.run()
+
+    # Requests
+
+    def _on_shell(self, request: Request) -> None:
+        if self._is_closing:
+            return
+        if request.msg_type == "shutdown_request":
+            self._shut_down(request)
+        elif request.message.header.get("subshell_id") and self.inners.ready:
+            self.inners.ready.forward(request)
+        elif request.msg_type == "kernel_info_request" and self.inners.task is None:
+            self._answer(request, self._kernel_info())
+        else:
+            self.queue.push(request)
+
+    def _on_control(self, request: Request) -> None:
+        if request.msg_type == "kernel_info_request":
+            self._answer(request, self._kernel_info())
+        elif request.msg_type == "interrupt_request":
+            self.front.status(request, "busy")
+            self.interrupt()
+            self.front.reply(request, "interrupt_reply", {"status": "ok"})
+            self.front.status(request, "idle")
+        elif request.msg_type == "shutdown_request":
+            self._shut_down(request)
+        else:
+            self._serve(request)
+
+    def _on_stdin(self, request: Request) -> None:
+        if self.inners.ready and request.msg_type == "input_reply":
+            self.inners.ready.forward(request)
+
+    def _start(self, request: Request) -> None:
+        if not request.is_execute:
+            guarded(lambda: self._serve(request))
+            return
+        try:
+            self._execute(request)
+        except Exception as error:  # a fault of ours is shown where it happened
+            publisher = self._publisher or Publisher(self.front, request)
+            publisher.announce(self.count)
+            self._publisher = publisher
+            self.finish(publisher, error)
+
+    def _serve(self, request: Request) -> None:
+        """Answer what runs no cell: we, or the inner kernel, or nobody with an empty reply."""
+        kind = request.msg_type
+        if kind == "kernel_info_request":
+            self._answer(request, self._kernel_info())
+            return
+        ours = self._our_answer(request)
+        if ours is not None:
+            self._answer(request, ours)
+        elif self.inners.ready and self.inners.ready.forward(request):
+            return
+        elif kind in _EMPTY:
+            self._answer(request, _EMPTY[kind](request.content))
+        elif kind == "comm_open":
+            self.front.status(request, "busy")
+            comm_id = request.content.get("comm_id", "")
+            self.front.publish(request, "comm_close", {"comm_id": comm_id, "data": {}})
+            self.front.status(request, "idle")
+
+    def _our_answer(self, request: Request) -> Dict | None:
+        kinds = ("complete_request", "inspect_request", "is_complete_request")
+        code = request.content.get("code")
+        if request.msg_type not in kinds or not isinstance(code, str):
+            return None
+        if "%" not in code:
+            return None
+        return self.cells.assist(request.msg_type, code, request.content)
+
+    def _answer(self, request: Request, content: Dict) -> None:
+        self.front.status(request, "busy")
+        reply = request.msg_type.removesuffix("_request") + "_reply"
+        self.front.reply(request, reply, content)
+        self.front.status(request, "idle")
+
+    def _kernel_info(self) -> Dict:
+        return kernel_info(__version__, self.inners.last_info)
+
+    # Cells
+
+    def _execute(self, request: Request) -> None:
+        self._prewarm.cancel()
+        publisher = self._publisher = Publisher(self.front, request)
+        task = Task(request, self.count + 1)
+        if not task.counts:
+            task.count = self.count
+        code = request.content.get("code")
+        try:
+            if not isinstance(code, str):
+                raise CellError("the cell has no text")
+            cell = self.cells.parse(code)
+        except CellError as error:
+            self._begin_own(publisher, task)
+            self.finish(publisher, error)
+            return
+        if cell is not None:
+            self._begin_own(publisher, task)
+            self.cells.run(publisher, cell)
+        elif not self.inners.run_now(task):
+            self._run_when_ready(publisher, task, code)
+
+    def _begin_own(self, publisher: Publisher, task: Task) -> None:
+        self.count = task.count
+        publisher.announce(task.count)
+
+    def _run_when_ready(self, publisher: Publisher, task: Task, code: str) -> None:
+        publisher.announce(task.count)
+        task.announced = task.is_shown = True
+        if not code.strip() and self.inners.current is None:
+            self.finish(publisher, None)
+            return
+
+        def failed(error: BaseException) -> None:
+            self.count = task.count
+            if isinstance(error, NoBase) and publisher.is_silent:
+                self.finish(publisher, error, quiet=True)
+            else:
+                self.finish(publisher, error)
+
+        self.inners.run(task, lambda: self.cells.find_live(publisher), failed)
+
+    def finish(
+        self, publisher: Publisher, error: BaseException | None, *, quiet: bool = False
+    ) -> None:
+        """Answer a cell of ours, then go on with the queue."""
+        if self._publisher is not publisher:
+            return
+        self._publisher = None
+        if error is None:
+            publisher.ok()
+        else:
+            publisher.error(error)
+        self._next(publisher.request, has_failed=error is not None and not quiet)
+
+    def _next(self, request: Request, *, has_failed: bool) -> None:
+        if has_failed and request.stops_on_error:
+            self._abort_waiting()
+        self.queue.done(request)
+        if self.queue.running is None and self._cells and self._cells.has_base:
+            self._prewarm.cancel()
+            self._prewarm = self.loop.call_later(_PREWARM_AFTER_S, self._make_ready)
+
+    def _make_ready(self) -> None:
+        """Start the inner kernel before the first run cell asks for it."""
+        if self.queue.running is None and not self._is_closing and self._cells:
+            self.inners.prepare(lambda: self.cells.find_live(None))
+
+    def _abort_waiting(self) -> None:
+        # What the front end has sent by now counts as waiting, also what was not read yet.
+        while self.front.read_one("shell", self._on_shell):
+            continue
+        for waiting in self.queue.take_cells():
+            abort(self.front, waiting)
+
+    # What an inner kernel tells
+
+    def on_ready(self, inner: Inner) -> None:
+        """A cell may wait for it."""
+        self.inners.became_ready(inner)
+
+    def on_done(self, inner: Inner, task: Task, reply: Dict) -> None:
+        """Its reply has been passed on already."""
+        self._publisher = None
+        count = reply.get("execution_count")
+        if task.counts:
+            self.count = count if isinstance(count, int) else task.count
+        self._next(task.request, has_failed=reply.get("status") == "error")
+
+    def on_death(self, inner: Inner) -> None:
+        """Tell the cell that ran in it."""
+        task, publisher = inner.task, self._publisher
+        error = self.inners.died(inner)
+        if task is not None and publisher is not None and publisher.request is task.request:
+            self.count = task.count
+            if not task.is_shown:
+                publisher.announce(task.count)
+            publisher.count = task.count
+            self.finish(publisher, error)
+
+    # Interrupt and end
+
+    def interrupt(self) -> None:
+        """Stop what runs: the build, the wait for a container, or the cell inside."""
+        if self._cells is not None:
+            self._cells.cancel()
+        if self.inners.is_waiting:
+            self.inners.forget_waiting()
+        elif self.inners.current is not None and self.inners.task is not None:
+            self.inners.current.interrupt()
+
+    def _shut_down(self, request: Request) -> None:
+        content = {"status": "ok", "restart": bool(request.content.get("restart", False))}
+        self.front.status(request, "busy")
+        self.close()
+        self.front.reply(request, "shutdown_reply", content)
+        self.front.publish(request, "shutdown_reply", content)
+        self.front.status(request, "idle")
+
+    def close(self) -> None:
+        """End the inner kernels and the workbench (at most a few seconds), then the loop."""
+        if self._is_closing:
+            return
+        self._is_closing = True
+        if self._cells is not None:
+            self._cells.cancel()
+        self.inners.close()
+        if self._cells is not None:
+            self._cells.close()
+        self.worker.finish(GRACE_S + 1.0)
+        self.loop.stop()
+
+
+def serve(info: ConnectionInfo, make_cells: Callable[[App], OwnCells]) -> None:
+    """Be a kernel at ``info`` until shut down, then end the process.
+
+    Nothing that still runs in a thread may hold up the end: whatever it was doing is safe to kill.
+    """
+    app = App(info, make_cells)
+    app.run()
+    app.front.close()
+    app.front.context.destroy(linger=500)
+    os._exit(0)

@@ -1,0 +1,191 @@
+"""Our own cells: build cells and commands, run in the worker on the notebook's workbench."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from ..build.cancel import Cancel
+from ..display.cards import UPDATE_INTERVAL_S, CardBoard
+from . import help, verbs
+from .magics import BuildCell, CommandCell, RunCell, parse
+from .publisher import Publisher
+from .wire import Dict
+
+if TYPE_CHECKING:
+    from ..build.events import Event
+    from ..workbench import Live, Workbench
+    from .app import App
+
+
+class OwnCells:
+    """Parses cells, and runs those that are not for the inner kernel."""
+
+    def __init__(self, app: App, make_workbench: Callable[[], Workbench]) -> None:
+        self._app = app
+        self._make_workbench = make_workbench
+        self._made: Workbench | None = None
+        self._cancel: Cancel | None = None
+        self.has_base = False
+
+    def parse(self, code: str) -> BuildCell | CommandCell | None:
+        """What of ours the cell is; None if it is a run cell.
+
+        Raises:
+            CellError: it is ours and wrong.
+        """
+        cell = parse(code, inner_magics=self._has_inner_magics)
+        return None if isinstance(cell, RunCell) else cell
+
+    @property
+    def _has_inner_magics(self) -> bool:
+        inner = self._app.inners.ready
+        return inner is None or inner.is_ipython
+
+    # Running
+
+    def run(self, publisher: Publisher, cell: BuildCell | CommandCell) -> None:
+        """Run a cell in the worker; ``App.finish`` follows."""
+        screen = Screen(self._app, publisher)
+        cancel = self._new_cancel()
+
+        def job() -> None:
+            if isinstance(cell, BuildCell):
+                self._build(publisher, cell, screen, cancel)
+            else:
+                for command in cell.commands:
+                    verbs.run(command, verbs.Context(self._workbench(), screen, cancel))
+
+        def done(_: object, error: BaseException | None) -> None:
+            self._ended(screen, cancel)
+            self._app.inners.is_stale = True
+            self.has_base = self._made is not None and self._made.current is not None
+            self._app.finish(publisher, error)
+
+        self._app.worker.submit(job, done)
+
+    def _build(
+        self, publisher: Publisher, cell: BuildCell, screen: Screen, cancel: Cancel
+    ) -> None:
+        metadata = publisher.request.message.metadata
+        cell_id, deleted = metadata.get("cellId"), metadata.get("deletedCells")
+        self._workbench().build(
+            cell_id if isinstance(cell_id, str) else None,
+            str(publisher.request.content.get("code")),
+            cell.items,
+            order=None,
+            deleted=_texts(deleted),
+            on_event=screen.on_event,
+            cancel=cancel,
+        )
+
+    def find_live(self, publisher: Publisher | None) -> Live:
+        """The present container; builds what is stale. Called in the worker."""
+        screen = Screen(self._app, publisher)
+        cancel = self._new_cancel()
+        try:
+            return self._workbench().live(on_event=screen.on_event, cancel=cancel)
+        finally:
+            self._app.loop.call_soon(lambda: self._ended(screen, cancel))
+
+    def _workbench(self) -> Workbench:
+        if self._made is None:
+            self._made = self._make_workbench()
+        return self._made
+
+    def _new_cancel(self) -> Cancel:
+        self._cancel = Cancel()
+        return self._cancel
+
+    def _ended(self, screen: Screen, cancel: Cancel) -> None:
+        """The worker is done with them. In the loop, where nobody is about to cancel."""
+        screen.close()
+        if self._cancel is cancel:
+            self._cancel = None
+        cancel.close()
+
+    def cancel(self) -> None:
+        """Stop what the worker does."""
+        if self._cancel is not None:
+            self._cancel.set()
+
+    def close(self) -> None:
+        """Close the workbench, after what the worker has to do before."""
+        if self._made is not None:
+            self._app.worker.submit(self._made.close, lambda *_: None)
+
+    # Completion and help
+
+    def assist(self, kind: str, code: str, content: Dict) -> Dict | None:
+        """Our answer to a completion, inspection or is_complete request; None if not ours."""
+        cursor = content.get("cursor_pos")
+        cursor = cursor if isinstance(cursor, int) else len(code)
+        if kind == "complete_request":
+            return self._complete(code, cursor)
+        if kind == "inspect_request":
+            text = help.help_at(code, cursor)
+            data = {"text/plain": text}
+            found = {"status": "ok", "found": True, "data": data, "metadata": {}}
+            return found if text else None
+        return self._is_complete(code)
+
+    def _complete(self, code: str, cursor: int) -> Dict | None:
+        names = verbs.names(self._made) if self._made is not None else {}
+        found = help.complete(code, cursor, names, inner_magics=self._has_inner_magics)
+        if found is None:
+            return None
+        return {
+            "status": "ok",
+            "matches": list(found.matches),
+            "cursor_start": found.start,
+            "cursor_end": found.end,
+            "metadata": {},
+        }
+
+    def _is_complete(self, code: str) -> Dict | None:
+        try:
+            if self.parse(code) is None:
+                return None
+        except Exception:
+            return {"status": "invalid"}
+        is_open = code.lstrip().startswith("%%") and not code.endswith("\n")
+        return {"status": "incomplete", "indent": ""} if is_open else {"status": "complete"}
+
+
+class Screen:
+    """Where the worker's events and outputs become one cell's displays, in the loop."""
+
+    def __init__(self, app: App, publisher: Publisher | None) -> None:
+        self._loop = app.loop
+        self._output = publisher.output if publisher else lambda *_: None
+        self._board = CardBoard(self._output, time.monotonic)
+        self._is_open = True
+        self._loop.call_soon(self._tick)
+
+    def on_event(self, event: Event) -> None:
+        """A build's event; from the worker."""
+        self._loop.call_soon(lambda: self._board.on_event(event))
+
+    def show(self, data: Dict) -> None:
+        """A display; from the worker."""
+        content = {"data": data, "metadata": {}, "transient": {}}
+        self._loop.call_soon(lambda: self._output("display_data", content))
+
+    def stream(self, name: str, text: str) -> None:
+        """Text of stdout or stderr; from the worker."""
+        content = {"name": name, "text": text}
+        self._loop.call_soon(lambda: self._output("stream", content))
+
+    def _tick(self) -> None:
+        if self._is_open:
+            self._board.tick()
+            self._loop.call_later(UPDATE_INTERVAL_S, self._tick)
+
+    def close(self) -> None:
+        """No more events come."""
+        self._is_open = False
+
+
+def _texts(value: object) -> Sequence[str]:
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []

@@ -1,0 +1,184 @@
+"""The notebook's inner kernels: started when needed, one per stage, replaced when they die.
+
+``run`` gives a cell to the kernel of the present stage. When something was built since the last
+one, the workbench is asked first what the present container is; if it is another, the old inner
+kernel is let go and a new one started.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InnerKernelDied
+from .inner import Inner, Launched, Surroundings, Task
+from .process import end
+from .worker import Worker
+
+if TYPE_CHECKING:
+    from ..workbench import Live
+
+FindLive = Callable[[], "Live"]
+GRACE_S = 1.0
+
+
+@dataclass
+class Waiting:
+    """A cell that cannot run yet, and who to tell if it never will."""
+
+    task: Task
+    failed: Callable[[BaseException], object]
+
+
+class Inners:
+    """Inner kernels by the live container they run in."""
+
+    def __init__(self, around: Surroundings, worker: Worker) -> None:
+        self._around = around
+        self._worker = worker
+        self._all: list[Inner] = []
+        self._is_preparing = False
+        self._waiting: Waiting | None = None
+        self.current: Inner | None = None
+        self.is_stale = True
+        self.last_info: dict[str, Any] = {}
+        self.notice: str | None = None
+
+    @property
+    def ready(self) -> Inner | None:
+        """The present inner kernel, if it answers."""
+        return self.current if self.current is not None and self.current.is_ready else None
+
+    @property
+    def task(self) -> Task | None:
+        """The cell that an inner kernel runs."""
+        return self.current.task if self.current else None
+
+    def run_now(self, task: Task) -> bool:
+        """Run a cell if nothing must be made ready first; else False."""
+        inner = self.ready
+        if inner is None or self.is_stale or self._is_preparing:
+            return False
+        inner.execute(task)
+        return True
+
+    def run(self, task: Task, find_live: FindLive, failed: Callable[[BaseException], object]) -> None:
+        """Make ready what is needed, then run a cell; ``failed`` is called if that cannot be."""
+        self._waiting = Waiting(task, failed)
+        self.prepare(find_live)
+
+    def prepare(self, find_live: FindLive) -> None:
+        """Have the present inner kernel running."""
+        if self._is_preparing:
+            return
+        if self.current is not None and not self.is_stale:
+            self._run_waiting()
+            return
+        self._is_preparing = True
+        self.is_stale = False
+        self._worker.submit(find_live, self._found)
+
+    def forget_waiting(self) -> None:
+        """The cell that waits was interrupted."""
+        waiting, self._waiting = self._waiting, None
+        if waiting:
+            from ..errors import Interrupted
+
+            waiting.failed(Interrupted("interrupted before the cell began to run"))
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a cell waits for its inner kernel."""
+        return self._waiting is not None
+
+    def _found(self, live: Live | None, error: BaseException | None) -> None:
+        if error is not None or live is None:
+            self._is_preparing = False
+            self.is_stale = True
+            self._fail(error or RuntimeError("the workbench gave no container"))
+            return
+        self.current = next((inner for inner in self._all if inner.live is live), None)
+        if self.current is not None:
+            self._is_preparing = False
+            self._run_waiting()
+            return
+        for inner in [one for one in self._all if one.live.image.digest != live.image.digest]:
+            if inner.live.stage == live.stage:
+                self._let_go(inner)
+        self._worker.submit(lambda: _launch(live), self._launched)
+
+    def _launched(self, launched: Launched | None, error: BaseException | None) -> None:
+        self._is_preparing = False
+        if error is not None or launched is None:
+            self.is_stale = True
+            self._fail(error or RuntimeError("nothing was started"))
+            return
+        self.current = _open(launched, self._around)
+        self._all.append(self.current)
+
+    def _fail(self, error: BaseException) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting:
+            waiting.failed(error)
+
+    def became_ready(self, inner: Inner) -> None:
+        """Its first reply is there."""
+        self.last_info = inner.info
+        self._run_waiting()
+
+    def _run_waiting(self) -> None:
+        inner, waiting = self.ready, self._waiting
+        if inner is not None and waiting is not None and not self._is_preparing:
+            self._waiting = None
+            inner.execute(waiting.task)
+
+    def died(self, inner: Inner) -> InnerKernelDied:
+        """Clear up after an inner kernel that ended by itself; what to tell the user."""
+        error = _obituary(inner)
+        self._remove(inner)
+        self._fail(error)
+        return error
+
+    def _let_go(self, inner: Inner) -> None:
+        inner.ask_to_end()
+        self._remove(inner)
+
+    def _remove(self, inner: Inner) -> None:
+        if inner in self._all:
+            self._all.remove(inner)
+        if self.current is inner:
+            self.current = None
+            self.is_stale = True
+        inner.close()
+        container = inner.container
+        self._worker.submit(lambda: end(container, GRACE_S), lambda *_: None)
+
+    def close(self) -> None:
+        """Let all go."""
+        for inner in list(self._all):
+            self._let_go(inner)
+
+
+def _launch(live: Live) -> Launched:
+    from .launch import launch
+
+    return launch(live)
+
+
+def _open(launched: Launched, around: Surroundings) -> Inner:
+    if launched.connection is not None:
+        from .zmq_inner import ZmqInner
+
+        return ZmqInner(launched, around)
+    from .agent_inner import AgentInner
+
+    return AgentInner(launched, around)
+
+
+def _obituary(inner: Inner) -> InnerKernelDied:
+    exit_ = inner.process.exit()
+    what = "the kernel in the container" if inner.is_ready else "the kernel could not start: it"
+    words = inner.process.last_words()
+    text = "\n".join([f"{what} {exit_ or 'ended'}", *(f"  {line}" for line in words)])
+    return InnerKernelDied(text)

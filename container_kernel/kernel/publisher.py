@@ -1,0 +1,95 @@
+"""The outputs and the answer of one execute_request that the outer kernel handles itself."""
+
+from __future__ import annotations
+
+import traceback
+
+from ..errors import ContainerKernelError
+from .front import Front, Request
+from .wire import Dict
+
+_RED, _OFF = "\x1b[31m", "\x1b[0m"
+
+
+class Publisher:
+    """Speaks for one cell: busy, input, outputs, reply, idle."""
+
+    def __init__(self, front: Front, request: Request) -> None:
+        self._front = front
+        self.request = request
+        self.count = 0
+        self.is_announced = False
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing but the reply is wanted."""
+        return bool(self.request.content.get("silent"))
+
+    def announce(self, count: int) -> None:
+        """Publish busy, and the cell with its number."""
+        self.count = count
+        if self.is_announced:
+            return
+        self.is_announced = True
+        self._front.status(self.request, "busy")
+        if not self.is_silent:
+            code = self.request.content.get("code", "")
+            self._publish("execute_input", {"code": code, "execution_count": count})
+
+    def _publish(self, msg_type: str, content: Dict) -> None:
+        self._front.publish(self.request, msg_type, content)
+
+    def output(self, msg_type: str, content: Dict) -> None:
+        """Publish an output, unless the request is silent."""
+        if not self.is_silent:
+            self._publish(msg_type, content)
+
+    def stream(self, name: str, text: str) -> None:
+        """Publish text of stdout or stderr."""
+        if text:
+            self.output("stream", {"name": name, "text": text})
+
+    def ok(self, payload: list[Dict] | None = None) -> None:
+        """Answer that it went well."""
+        content = {"status": "ok", "user_expressions": {}, "payload": payload or []}
+        self._answer(content)
+
+    def error(self, error: BaseException) -> None:
+        """Show an error and answer with it."""
+        self.failure(describe(error))
+
+    def failure(self, content: Dict) -> None:
+        """Show an error that is described already (ename, evalue, traceback); answer with it."""
+        self.output("error", content)
+        self._answer({"status": "error", **content, "user_expressions": {}, "payload": []})
+
+    def _answer(self, content: Dict) -> None:
+        metadata = {"status": content["status"]}
+        content = {**content, "execution_count": self.count}
+        self._front.reply(self.request, "execute_reply", content, metadata)
+        self._front.status(self.request, "idle")
+
+
+def abort(front: Front, request: Request) -> None:
+    """Answer a cell that will not run, because one before it failed."""
+    front.status(request, "busy")
+    front.reply(request, "execute_reply", {"status": "aborted"}, {"status": "aborted"})
+    front.status(request, "idle")
+
+
+def describe(error: BaseException) -> Dict:
+    """An error as the three fields a front end shows.
+
+    What the user can mend is its message and what to do, without our traceback.
+    """
+    name = type(error).__name__
+    if isinstance(error, ContainerKernelError):
+        message = error.message
+        shown = [f"{_RED}{name}{_OFF}: {message}"]
+        if error.hint:
+            shown.append(f"\x1b[34mhint{_OFF}: {error.hint}")
+        shown += getattr(error, "__notes__", ())
+    else:
+        message = str(error)
+        shown = "".join(traceback.format_exception(error)).rstrip().split("\n")
+    return {"ename": name, "evalue": message, "traceback": shown}

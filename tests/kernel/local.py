@@ -1,0 +1,190 @@
+"""Workbench and live container over plain processes of the host: the protocol needs no isolation.
+
+They keep the same promises as the real ones, which the tests in ``test_real.py`` run too.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import select
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+
+from container_kernel.build.events import Layer, StepFailed, StepFinished, StepLog, StepStarted
+from container_kernel.build.step import Base, Shell
+from container_kernel.errors import Interrupted, NoBase, StepFailed as StepFailedError
+from container_kernel.oci.digest import Digest
+from container_kernel.runtime.container import Exit
+
+
+class LocalContainer:
+    """A process group instead of a container."""
+
+    def __init__(self, argv, env, cwd, stdin=None):
+        self._process = subprocess.Popen(
+            argv,
+            env=env,
+            cwd=cwd,
+            stdin=stdin if stdin is not None else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        self.pid = self._process.pid
+        self.stdout = self._process.stdout.fileno()
+        self.stderr = self._process.stderr.fileno()
+
+    def poll(self):
+        return self._exit(self._process.poll())
+
+    def wait(self, timeout_s=None):
+        try:
+            return self._exit(self._process.wait(timeout_s))
+        except subprocess.TimeoutExpired:
+            return None
+
+    @staticmethod
+    def _exit(code):
+        if code is None:
+            return None
+        return Exit(None, -code) if code < 0 else Exit(code)
+
+    def interrupt(self):
+        self._signal(signal.SIGINT)
+
+    def kill(self):
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number):
+        try:
+            os.killpg(self.pid, number)
+        except ProcessLookupError:
+            pass
+
+    def delete(self):
+        self.kill()
+        self._process.wait()
+        self._process.stdout.close()
+        self._process.stderr.close()
+
+
+@dataclass
+class LocalLive:
+    """The host's own files as an image; ``kernels`` is a folder of kernelspecs, or None."""
+
+    image: SimpleNamespace
+    ipc_dir: Path
+    kernels: Path | None
+    commands: dict[str, str]
+    work: Path
+    stage: str = "main"
+    containers: list = field(default_factory=list)
+
+    @property
+    def ipc_mount(self):
+        return str(self.ipc_dir)
+
+    def open(self, path):
+        if "jupyter/kernels" in path:
+            if self.kernels is None:
+                return None
+            path = str(self.kernels) + path.partition("jupyter/kernels")[2]
+        elif path.startswith("/opt"):
+            return None
+        elif Path(path).name in ("python3", "sh") and Path(path).name not in self.commands:
+            return None
+        try:
+            return os.open(path, os.O_RDONLY)
+        except OSError:
+            return None
+
+    def start(self, argv, env, *, cwd=None):
+        argv = [self.commands.get(argv[0], argv[0]), *argv[1:]]
+        container = LocalContainer(argv, {**os.environ, **env}, cwd or self.work)
+        self.containers.append(container)
+        return container
+
+    def exec(self, argv, env, *, stdin=None):
+        return LocalContainer(argv, {**os.environ, **env}, self.work, stdin)
+
+    def close(self):
+        for container in self.containers:
+            container.delete()
+
+
+class LocalWorkbench:
+    """Runs ``%%build`` bodies on the host, freezes nothing; an image is a number."""
+
+    def __init__(self, folder: Path, *, kernels=None, commands=None, base=None):
+        self.folder = folder
+        self.kernels = kernels
+        self.commands = commands or {"python3": sys.executable, "sh": "/bin/sh"}
+        self.current = base
+        self.stages = {}
+        self._number = 0
+        self._live = None
+
+    def build(self, cell_id, code, items, *, order, deleted, on_event, cancel):
+        for item in items:
+            if isinstance(item, Base):
+                self.current = item.stage
+                self.stages[item.stage] = item
+                continue
+            self._step(item, on_event, cancel)
+        self._number += 1
+
+    def _step(self, item, on_event, cancel):
+        about = {"step_id": secrets.token_hex(4), "stage": "main", "number": 1, "total": 1}
+        about["title"] = item.title
+        on_event(StepStarted(**about))
+        start = time.monotonic()
+        body = item.body if isinstance(item, Shell) else "true"
+        process = subprocess.Popen(
+            ["sh", "-ec", body],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        out = process.stdout.fileno()
+        while cancel.fd not in (found := select.select([out, cancel.fd], [], [])[0]):
+            if not (data := os.read(out, 65536)):
+                break
+            on_event(StepLog(step_id=about["step_id"], text=data.decode()))
+        if cancel.fd in found:
+            os.killpg(process.pid, signal.SIGKILL)
+        code = process.wait()
+        process.stdout.close()
+        seconds = time.monotonic() - start
+        if code:
+            error = Interrupted() if cancel.is_set else StepFailedError("failed", exit_code=code)
+            end = {"exit_code": code, "tail": (), "seconds": seconds}
+            on_event(StepFailed(**about, **end, error=error, interrupted=cancel.is_set))
+            raise error
+        digest = Digest.of(body.encode())
+        layer = Layer(digest, digest, 1, item.title)
+        on_event(StepFinished(**about, layer=layer, cached=False, seconds=seconds))
+
+    def live(self, stage=None, *, on_event, cancel):
+        if self.current is None:
+            raise NoBase("no base yet")
+        digest = Digest.of(str(self._number).encode())
+        if self._live is None or self._live.image.digest != digest:
+            ipc = self.folder / f"ipc-{self._number}"
+            ipc.mkdir(mode=0o700)
+            config = SimpleNamespace(labels={}, env=())
+            image = SimpleNamespace(digest=digest, config=config)
+            self._live = LocalLive(image, ipc, self.kernels, self.commands, self.folder)
+        return self._live
+
+    def use(self, stage):
+        self.current = stage
+
+    def close(self):
+        if self._live:
+            self._live.close()

@@ -1,0 +1,34 @@
+"""A kernel process over ``LocalWorkbench``: ``python local_kernel.py FILE FOLDER KIND``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from container_kernel.kernel.app import serve
+from container_kernel.kernel.wire import ConnectionInfo
+
+sys.path.insert(0, os.path.dirname(__file__))
+
+
+def make_cells(app):
+    from local import LocalWorkbench
+
+    from container_kernel.kernel.cells import OwnCells
+
+    folder, kind = Path(sys.argv[2]), sys.argv[3]
+    specs = Path(sys.prefix) / "share/jupyter/kernels"
+    options = {
+        "ipykernel": {"kernels": specs, "commands": {"python": sys.executable}},
+        "python": {},
+        "sh": {"commands": {"sh": os.environ.get("TEST_SHELL", "/bin/sh")}},
+        "nothing": {"base": None},
+    }
+    cells = OwnCells(app, lambda: LocalWorkbench(folder, **{"base": "main", **options[kind]}))
+    cells.has_base = kind != "nothing"
+    return cells
+
+
+if __name__ == "__main__":
+    serve(ConnectionInfo.read(Path(sys.argv[1])), make_cells)
