@@ -180,8 +180,15 @@ class OciRuntime:
         if is_rootless and path.name.startswith("crun") and cgroup is None:
             self._global.append("--cgroup-manager=disabled")
 
-    def run(self, spec: ContainerSpec, *, stdin: int | None = None, init: bool = True) -> Container:
-        """Start a container.
+    def run(
+        self,
+        spec: ContainerSpec,
+        *,
+        stdin: int | None = None,
+        init: bool = True,
+        merge_output: bool = False,
+    ) -> Container:
+        """Start a container. With ``merge_output`` stderr goes where stdout goes, in order.
 
         Raises:
             RuntimeFailed: the runtime refused; nothing is left behind.
@@ -197,7 +204,7 @@ class OciRuntime:
         argv = ["run", "--detach", "--bundle", str(folder), "--pid-file", str(pid_file), name]
         leftovers = (folder, self._state_dir / name)
         try:
-            stdout, stderr = self._spawn(argv, folder, stdin)
+            stdout, stderr = self._spawn(argv, folder, stdin, merge_output=merge_output)
         except RuntimeFailed:
             for leftover in leftovers:
                 shutil.rmtree(leftover, ignore_errors=True)
@@ -244,11 +251,13 @@ class OciRuntime:
         mount = bundle.Mount.bind(self.init, INIT_PATH, readonly=True)
         return replace(spec, process=process, mounts=(*spec.mounts, mount))
 
-    def _spawn(self, argv: list[str], folder: Path, stdin: int | None) -> tuple[int, int]:
+    def _spawn(
+        self, argv: list[str], folder: Path, stdin: int | None, *, merge_output: bool = False
+    ) -> tuple[int, int]:
         """Run the runtime to its end; return the reading ends of the container's output."""
         log = folder / "log"
         out_r, out_w = os.pipe()
-        err_r, err_w = os.pipe()
+        err_r, err_w = (-1, os.dup(out_w)) if merge_output else os.pipe()
         try:
             # close_fds closes everything above 2 in the child: a folder that leaks into the
             # runtime is a way out of the container (CVE-2024-21626).
@@ -268,10 +277,11 @@ class OciRuntime:
         self._reap_strays()
         if done.returncode == 0:
             return out_r, err_r
-        os.set_blocking(err_r, False)
-        said = _read_all(err_r) or (log.read_text() if log.exists() else "")
-        os.close(out_r)
-        os.close(err_r)
+        said = log.read_text() if log.exists() else ""
+        for fd in {out_r, err_r} - {-1}:
+            os.set_blocking(fd, False)
+            said = said or _read_all(fd)
+            os.close(fd)
         raise RuntimeFailed((self.path.name, *argv[:1]), done.returncode, said)
 
     def _reap_strays(self) -> None:

@@ -57,7 +57,8 @@ class Store:
         self.idmap = idmap
         self.userxattr = userxattr
         self._open_folder()
-        self.content = ContentStore(home / "blobs")
+        self.content = ContentStore(home / "content")
+        self.content.create()
         self.snapshots = Snapshots(home, idmap)
         self.index = Index(home / "index.db")
         self.tags = Tags(self.index)
@@ -71,6 +72,8 @@ class Store:
         """A download cache shared by all notebooks; in no layer, may be emptied any time."""
         folder = self.home / "downloads" / name
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        root = self.idmap.to_disk(0)
+        os.chown(folder, root, root)
         return folder
 
     def put_image(self, config: ImageConfig, layers: Sequence[Descriptor]) -> Digest:
@@ -81,8 +84,7 @@ class Store:
         )
         manifest = Manifest(config=described, layers=tuple(layers)).to_json()
         for data in (config_bytes, manifest):
-            if not self.content.has(Digest.of(data)):
-                self.content.put(data)
+            self.content.put(data)
         return Digest.of(manifest)
 
     def manifest(self, digest: Digest) -> Manifest:
@@ -104,7 +106,8 @@ class Store:
         if len(text) == 64:
             digest = Digest(f"sha256:{text}")
             return digest if self.content.has(digest) and self._is_image(digest) else None
-        found = {d for d in self.content.walk() if d.hex.startswith(text) and self._is_image(d)}
+        blobs = (blob.digest for blob in self.content.walk() if blob.digest.hex.startswith(text))
+        found = {digest for digest in blobs if self._is_image(digest)}
         if len(found) > 1:
             raise ImageError(f"{reference} is ambiguous", hint="give more digits of the digest")
         return found.pop() if found else None

@@ -1,0 +1,263 @@
+"""Host: what this machine gives, found out and never assumed."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .. import syscalls
+from ..errors import HostError
+from . import cgroup
+from .bundle import DEFAULT_PATH
+from .container import OciRuntime
+from .namespace import Namespace
+
+_WANTED_RUNTIMES = ("crun", "runc")
+_FIXED = {"crun": (1, 28), "runc": (1, 3, 6)}
+_OPEN_CVES = {
+    "crun": "CVE-2024-21626 (hardened in 1.15), CVE-2026-30892, CVE-2026-47766",
+    "runc": "CVE-2024-45310, CVE-2025-31133, CVE-2025-52565, CVE-2025-52881, CVE-2026-41579",
+}
+_INSTALL = "sudo apt-get install -y"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of ``doctor``: what was looked for, what was found, what to do if it lacks."""
+
+    name: str
+    found: str
+    is_ok: bool
+    remedy: str = ""
+
+
+@dataclass(slots=True)
+class Host:
+    """Everything a container is started with, opened once per process."""
+
+    namespace: Namespace
+    runtime: OciRuntime
+    _numbers: itertools.count[int] = field(default_factory=itertools.count)
+
+    @classmethod
+    def open(cls, namespace: Namespace, oci_runtime: str | None = None) -> Host:
+        """Find the OCI runtime and the cgroup to work under.
+
+        Raises:
+            HostError: there is no crun and no runc.
+        """
+        parent = cgroup.find_parent(namespace.run_dir.name, is_rootless=namespace.is_rootless)
+        runtime = OciRuntime(
+            find_runtime(oci_runtime),
+            namespace.run_dir,
+            is_rootless=namespace.is_rootless,
+            cgroup=parent,
+            init=find_tool("catatonit"),
+        )
+        return cls(namespace, runtime)
+
+    def new_folder(self, kind: str) -> Path:
+        """An empty folder of this process, for a mount point or a socket."""
+        folder = self.namespace.run_dir / kind / str(next(self._numbers))
+        folder.mkdir(mode=0o755, parents=True)
+        return folder
+
+    def bind(self, source: Path, *, readonly: bool = True, owner_as_uid: int | None = None) -> Path:
+        """Bind ``source`` (nosuid, nodev) where a container's runtime can reach it.
+
+        The runtime resolves sources with a container's rights; ours may be needed to get there.
+        ``owner_as_uid`` shows what belongs to the owner of ``source`` as that uid's, and what
+        that uid writes becomes the owner's; OSError where the file system cannot do that.
+        """
+        folder = self.new_folder("binds")
+        target = folder
+        if not source.is_dir():
+            target = folder / "file"
+            target.touch()
+        if owner_as_uid is None:
+            syscalls.mount(str(source), str(target), "", syscalls.MS_BIND | syscalls.MS_REC)
+        else:
+            _bind_as(source, target, owner_as_uid)
+        flags = syscalls.MS_REMOUNT | syscalls.MS_BIND | syscalls.MS_NOSUID | syscalls.MS_NODEV
+        if readonly:
+            flags |= syscalls.MS_RDONLY
+        syscalls.mount("none", str(target), "", flags)
+        return target
+
+    def unbind(self, target: Path) -> None:
+        """Undo `bind`."""
+        try:
+            syscalls.umount(str(target), syscalls.MNT_DETACH)
+        except OSError:
+            pass
+
+
+def find_tool(name: str) -> Path | None:
+    """The absolute path of a program of the host, from system folders only, never from PATH."""
+    for folder in DEFAULT_PATH.split(":"):
+        path = Path(folder, name)
+        if os.access(path, os.X_OK):
+            return path
+    return None
+
+
+def find_runtime(wanted: str | None = None) -> Path:
+    """The OCI runtime to use: the one asked for (a name or an absolute path), else crun or runc.
+
+    Raises:
+        HostError: it is not there.
+    """
+    if wanted and "/" in wanted:
+        path = Path(wanted)
+        if path.is_absolute() and os.access(path, os.X_OK):
+            return path
+        raise HostError(f"{wanted} is not the absolute path of a program")
+    for name in (wanted,) if wanted else _WANTED_RUNTIMES:
+        found = find_tool(name)
+        if found:
+            return found
+    names = wanted or " and no ".join(_WANTED_RUNTIMES)
+    raise HostError(f"no {names} on this host", hint=f"install one: {_INSTALL} crun")
+
+
+def runtime_version(path: Path) -> tuple[int, ...]:
+    """The version an OCI runtime reports, ``(1, 8, 1)``; empty when it says nothing."""
+    said = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
+    match = re.search(r"version v?(\d+(?:\.\d+)*)", said)
+    return tuple(int(part) for part in match[1].split(".")) if match else ()
+
+
+def probe(namespace: Namespace, oci_runtime: str | None = None) -> list[Finding]:
+    """What this host gives, one line each, with a remedy for each lack."""
+    return [
+        *_isolation(namespace),
+        *_runtimes(oci_runtime),
+        _limits(namespace),
+        _overlay(),
+        _seccomp(),
+        _tool("catatonit", "reaps processes in containers", "catatonit"),
+        _tool("mmdebstrap", "bootstraps Debian bases", "mmdebstrap"),
+        _tool("pasta", "networks of their own for builds", "passt"),
+    ]
+
+
+def _isolation(namespace: Namespace) -> list[Finding]:
+    words = {
+        "root": "root: containers in mount, pid, ipc, uts, cgroup and network namespaces",
+        "rootless": "rootless: the same, in a user namespace with subordinate ids",
+        "single-uid": "rootless with one id: owners of files cannot be kept apart",
+    }
+    remedy = (
+        "sudo apt-get install -y uidmap && sudo usermod --add-subuids 100000-165535 "
+        "--add-subgids 100000-165535 $USER"
+    )
+    return [
+        Finding("isolation", words[namespace.level], namespace.level != "single-uid", remedy),
+        *(Finding("isolation", lack, False, remedy) for lack in namespace.lacks),
+    ]
+
+
+def _runtimes(wanted: str | None) -> list[Finding]:
+    try:
+        path = find_runtime(wanted)
+    except HostError as error:
+        return [Finding("OCI runtime", error.message, False, error.hint or "")]
+    version = runtime_version(path)
+    text = ".".join(map(str, version)) or "unknown"
+    name = path.name
+    fixed = _FIXED.get(name)
+    if fixed and version < fixed:
+        wanted_text = ".".join(map(str, fixed))
+        return [
+            Finding(
+                "OCI runtime",
+                f"{path} {text}, older than {wanted_text}: {_OPEN_CVES[name]}",
+                True,
+                "the way it is called here avoids them; upgrade when you can",
+            )
+        ]
+    return [Finding("OCI runtime", f"{path} {text}", True)]
+
+
+def _limits(namespace: Namespace) -> Finding:
+    parent = cgroup.find_parent(namespace.run_dir.name, is_rootless=namespace.is_rootless)
+    if parent:
+        return Finding("limits", f"memory and pids by cgroup v{parent.version}", True)
+    return Finding(
+        "limits",
+        "no cgroup of our own: pids are limited by RLIMIT_NPROC, memory is not limited",
+        False,
+        "start Jupyter by: systemd-run --user --scope -p Delegate=yes jupyter lab",
+    )
+
+
+def _overlay() -> Finding:
+    is_known = "\toverlay\n" in Path("/proc/filesystems").read_text()
+    return Finding(
+        "overlayfs", "in the kernel" if is_known else "missing", is_known, "sudo modprobe overlay"
+    )
+
+
+def _seccomp() -> Finding:
+    is_there = Path("/proc/sys/kernel/seccomp").is_dir()
+    return Finding(
+        "seccomp", "in the kernel" if is_there else "missing", is_there, "use a kernel that has it"
+    )
+
+
+def _tool(name: str, purpose: str, package: str) -> Finding:
+    found = find_tool(name)
+    return Finding(
+        name,
+        f"{found} ({purpose})" if found else f"missing ({purpose})",
+        found is not None,
+        f"{_INSTALL} {package}",
+    )
+
+
+def _bind_as(source: Path, target: Path, uid: int) -> None:
+    """Bind with the owner of ``source`` and ``uid`` swapped (an id-mapped mount)."""
+    owner = source.stat()
+    process = subprocess.Popen(
+        [find_tool("unshare") or "unshare", "--user", "cat"], stdin=subprocess.PIPE
+    )
+    try:
+        proc = Path(f"/proc/{process.pid}")
+        _wait_for_new_userns(proc)
+        (proc / "uid_map").write_text(_swap(owner.st_uid, uid))
+        (proc / "gid_map").write_text(_swap(owner.st_gid, uid))
+        fd = os.open(proc / "ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            syscalls.bind_idmapped(str(source), str(target), fd)
+        finally:
+            os.close(fd)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _wait_for_new_userns(proc: Path) -> None:
+    ours = os.readlink("/proc/self/ns/user")
+    deadline = time.monotonic() + 5
+    while os.readlink(proc / "ns/user") == ours:
+        if time.monotonic() > deadline:
+            raise OSError(0, "no user namespace for an id-mapped mount")
+        time.sleep(0.0005)
+
+
+def _swap(one: int, other: int) -> str:
+    """An id map that exchanges two ids and keeps all others."""
+    if one == other:
+        return "0 0 4294967295"
+    low, high = sorted((one, other))
+    rows = [(low, high, 1), (high, low, 1), (high + 1, high + 1, 4294967295 - high - 1)]
+    if low:
+        rows.append((0, 0, low))
+    if high - low > 1:
+        rows.append((low + 1, low + 1, high - low - 1))
+    return "\n".join(" ".join(map(str, row)) for row in sorted(rows))

@@ -1,0 +1,75 @@
+"""Overlay: frozen layers below, one writable folder above, by the host kernel's overlayfs."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from .. import syscalls
+from ..errors import HostError
+from ..store.snapshots import Active, Snapshot
+
+
+def mount(
+    folder: Path, lowers: Sequence[Snapshot], active: Active, target: Path, *, userxattr: bool
+) -> None:
+    """Attach at ``target`` the stack ``lowers`` (base first), ``active.init`` and the upper.
+
+    ``folder`` is the one all snapshots lie in: names relative to it keep the option string under
+    the page that mount(2) takes, and free of characters that need escaping.
+
+    Raises:
+        HostError: the file system of the store cannot carry an overlay.
+    """
+    names = [os.path.relpath(active.init, folder)]
+    names += [os.path.relpath(snapshot.path, folder) for snapshot in reversed(lowers)]
+    options = [
+        "lowerdir=" + ":".join(names),
+        "upperdir=" + os.path.relpath(active.upper, folder),
+        "workdir=" + os.path.relpath(active.work, folder),
+        # The frozen upper must mean the same elsewhere: no redirects, no metadata-only copies.
+        "userxattr" if userxattr else "redirect_dir=off,metacopy=off,index=off",
+    ]
+    data = ",".join(options)
+    if len(data) >= os.sysconf("SC_PAGE_SIZE"):
+        raise HostError(
+            f"{len(lowers)} layers are more than an overlay mount can name",
+            hint="join some build cells into one",
+        )
+
+    def attach() -> None:
+        os.chdir(folder)
+        syscalls.mount("overlay", str(target), "overlay", syscalls.MS_NODEV, data)
+
+    try:
+        _with_own_working_directory(attach)
+    except OSError as error:
+        raise HostError(
+            f"no overlay can be mounted on the file system of {folder}: {error.strerror}",
+            hint="set CONTAINER_KERNEL_HOME to a folder on a local ext4, xfs, btrfs or tmpfs",
+        ) from error
+
+
+def unmount(target: Path) -> None:
+    """Detach the overlay, also while something still looks at it."""
+    syscalls.umount(str(target), syscalls.MNT_DETACH)
+
+
+def _with_own_working_directory(action: Callable[[], None]) -> None:
+    """Run ``action`` in a thread whose chdir(2) moves no other thread (CLONE_FS)."""
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            syscalls.unshare(syscalls.CLONE_FS)
+            action()
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run, name="overlay")
+    thread.start()
+    thread.join()
+    if failed:
+        raise failed[0]
