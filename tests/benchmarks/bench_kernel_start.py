@@ -1,0 +1,33 @@
+"""Kernel start to the first result, against ipykernel on the host."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kernels import IPYKERNEL, OURS, seconds_to_first_result
+from measure import Result, compare, report
+from prepared import IPYKERNEL as WITH_IPYKERNEL
+from prepared import PYTHON, image
+
+ROUNDS = 15
+
+
+def results() -> Iterator[Result]:
+    for name, cells, at_most in (
+        ("ipykernel in the image", WITH_IPYKERNEL, 1.25),
+        ("agent", PYTHON, 0.5),
+    ):
+        tag = "ipykernel" if cells is WITH_IPYKERNEL else "python"
+        image(tag, cells)
+        yield compare(
+            f"kernel start to first result, {name}",
+            lambda tag=tag: seconds_to_first_result(*OURS, "--image", f"bench-{tag}"),
+            lambda: seconds_to_first_result(*IPYKERNEL),
+            at_most=at_most,
+            rounds=ROUNDS,
+            note="s against ipykernel on the host",
+        )
+
+
+if __name__ == "__main__":
+    report(results())

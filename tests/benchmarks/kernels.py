@@ -1,0 +1,118 @@
+"""A kernel as a front end sees it, with as little client as possible in the way."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import zmq
+from jupyter_client.connect import write_connection_file
+from jupyter_client.session import Session
+
+TIMEOUT_S = 120
+IPYKERNEL = (sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}")
+OURS = (sys.executable, "-m", "container_kernel.kernel", "-f", "{connection_file}")
+
+
+class Kernel:
+    """A started kernel. ``execute`` returns when the reply and the idle status are both here."""
+
+    def __init__(self, *argv: str, cwd: Path | None = None) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="bench-kernel-")
+        file = str(Path(self._folder.name) / "connection.json")
+        _, info = write_connection_file(file)
+        self.session = Session(key=info["key"].encode(), signature_scheme="hmac-sha256")
+        self._log = (Path(self._folder.name) / "log").open("w+b")
+        self.process = subprocess.Popen(
+            [word.replace("{connection_file}", file) for word in argv],
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+            cwd=cwd or self._folder.name,
+            env=os.environ | {"JPY_PARENT_PID": str(os.getpid())},
+        )
+        self._context = zmq.Context()
+        self.shell = self._connect(zmq.DEALER, info, "shell_port")
+        self.control = self._connect(zmq.DEALER, info, "control_port")
+        self.iopub = self._connect(zmq.SUB, info, "iopub_port")
+        self.iopub.subscribe(b"")
+
+    def _connect(self, kind: int, info: dict[str, Any], port: str) -> zmq.Socket[bytes]:
+        socket = self._context.socket(kind)
+        socket.linger = 0
+        socket.set(zmq.RECONNECT_IVL, 2)  # the default of 100 ms would be all one measures
+        socket.connect(f"tcp://{info['ip']}:{info[port]}")
+        return socket
+
+    def send(self, code: str, *, cell_id: str | None = None) -> str:
+        content = {"code": code, "silent": False, "store_history": True, "user_expressions": {}}
+        content |= {"allow_stdin": False, "stop_on_error": True}
+        metadata = {"cellId": cell_id} if cell_id else {}
+        message = self.session.send(self.shell, "execute_request", content, metadata=metadata)
+        return str(message["header"]["msg_id"])
+
+    def reply(self, msg_id: str) -> dict[str, Any]:
+        while True:
+            message = self._receive(self.shell)
+            if message["parent_header"].get("msg_id") == msg_id:
+                if message["content"]["status"] != "ok":
+                    raise RuntimeError(f"{message['content']}\n{self.said()}")
+                return message
+
+    def idle(self, msg_id: str) -> None:
+        while True:
+            message = self._receive(self.iopub)
+            is_idle = message["content"].get("execution_state") == "idle"
+            if is_idle and message["parent_header"].get("msg_id") == msg_id:
+                return
+
+    def execute(self, code: str, **more: Any) -> float:
+        start = time.perf_counter()
+        msg_id = self.send(code, **more)
+        self.reply(msg_id)
+        self.idle(msg_id)
+        return time.perf_counter() - start
+
+    def _receive(self, socket: zmq.Socket[bytes]) -> dict[str, Any]:
+        deadline = time.monotonic() + TIMEOUT_S
+        while not socket.poll(1000):
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the kernel does not answer:\n{self.said()}")
+        return dict(self.session.recv(socket, mode=0)[1])
+
+    def said(self) -> str:
+        self._log.seek(0)
+        return self._log.read().decode(errors="replace")
+
+    def __enter__(self) -> Kernel:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.session.send(self.control, "shutdown_request", {"restart": False})
+        try:
+            self.process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self._context.destroy(linger=0)
+        self._log.close()
+        self._folder.cleanup()
+
+
+def seconds_to_first_result(*argv: str) -> float:
+    """From nothing to the reply to ``1 + 1``."""
+    start = time.perf_counter()
+    with Kernel(*argv) as kernel:
+        kernel.reply(kernel.send("1 + 1"))
+        return time.perf_counter() - start

@@ -1,0 +1,52 @@
+"""Images that the benchmarks work on, built once into a store of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+PLACE = Path(__file__).parents[2] / "build" / "bench"
+BASE = ("%base debian:bookworm",)
+PYTHON = (*BASE, "%apt python3")
+IPYKERNEL = (*PYTHON, "%pip ipykernel")
+
+
+def use_own_store() -> None:
+    """Everything that this process starts keeps its images apart from the user's."""
+    os.environ["CONTAINER_KERNEL_HOME"] = str(PLACE / "home")
+
+
+def command(*words: str) -> str:
+    """Run ``container-kernel WORD…``; returns what it printed."""
+    use_own_store()
+    argv = [sys.executable, "-m", "container_kernel", *words]
+    done = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=True, cwd=PLACE)
+    return done.stdout
+
+
+def notebook(name: str, *cells: str) -> Path:
+    """Write a notebook of code cells."""
+    PLACE.mkdir(parents=True, exist_ok=True)
+    path = PLACE / f"{name}.ipynb"
+    code = [
+        {"cell_type": "code", "id": f"cell-{number}", "metadata": {}, "source": cell}
+        | {"outputs": [], "execution_count": None}
+        for number, cell in enumerate(cells)
+    ]
+    spec = {"kernelspec": {"name": "container", "display_name": "Container"}}
+    document = {"cells": code, "metadata": spec, "nbformat": 4, "nbformat_minor": 5}
+    path.write_text(json.dumps(document))
+    return path
+
+
+@cache
+def image(name: str, cells: tuple[str, ...]) -> str:
+    """Build ``cells``, tag the image ``bench-NAME`` and return its digest."""
+    path = notebook(name, *cells)
+    digest = json.loads(command("build", str(path), "--json"))["stages"]["main"]["digest"]
+    command("image", "tag", digest, f"bench-{name}")
+    return str(digest)
