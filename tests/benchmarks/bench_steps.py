@@ -76,7 +76,7 @@ def against(
 
 
 def cached_in_kernel() -> Iterator[Result]:
-    """Cached build cells cost next to nothing: the requests go out at once, the answers are timed."""
+    """The requests go out at once, so that what is timed is us and not the client."""
     with Kernel(*OURS, cwd=PLACE) as kernel:
         for number, cell in enumerate([*BASE, *cells("same")]):
             kernel.execute(cell, cell_id=f"cell-{number}")
