@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from container_kernel.cli.arguments import parser
 from container_kernel.kernel.commands import MAGICS
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
@@ -30,3 +33,21 @@ def test_the_readme_documents_no_magic_that_is_not_there():
 @pytest.mark.parametrize("flag", sorted({f.name for m in MAGICS.values() for f in m.flags}))
 def test_every_flag_has_help(flag):
     assert all(f.help for m in MAGICS.values() for f in m.flags if f.name == flag)
+
+
+def commands(within: argparse.ArgumentParser) -> Iterator[tuple[str, str | None]]:
+    """Every command below, by its whole name, with its help."""
+    for action in within._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            helps = {choice.dest: choice.help for choice in action._choices_actions}
+            for name, sub in action.choices.items():
+                yield sub.prog, helps.get(name)
+                yield from commands(sub)
+
+
+@pytest.mark.parametrize(("name", "help"), commands(parser()), ids=lambda value: value)
+def test_every_command_is_in_the_readme_and_has_help(name, help):
+    first, *rest = name.removeprefix("container-kernel ").split()
+    described = rf"`container-kernel {first}\b[^`]*" + "".join(rf"\b{word}\b[^`]*" for word in rest)
+    assert re.search(described, README)
+    assert help

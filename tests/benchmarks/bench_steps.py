@@ -25,7 +25,7 @@ def rootfs() -> Path:
     folder = PLACE / "rootfs"
     if not folder.exists():
         archive = PLACE / "base.tar"
-        command("image", "save", "bench-base", str(archive))
+        command("image", "save", "bench-base", "-o", str(archive))
         with tempfile.TemporaryDirectory(dir=PLACE) as place:
             peers.timed(["skopeo", "copy", f"oci-archive:{archive}", f"oci:{place}/oci:base"])
             peers.timed(["umoci", "raw", "unpack", "--image", f"{place}/oci:base", str(folder)])
