@@ -1,0 +1,48 @@
+"""What a plain install of the wheel brings."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty environment with the wheel in it, and nothing that it depends on."""
+    place = tmp_path_factory.mktemp("installed")
+    uv = [sys.executable, "-m", "uv", "--quiet"]
+    subprocess.run([*uv, "build", "--wheel", "--out-dir", place, ROOT], check=True)
+    (wheel,) = place.glob("*.whl")
+    subprocess.run([*uv, "venv", "--python", sys.executable, place / "venv"], check=True)
+    python = place / "venv" / "bin" / "python"
+    subprocess.run([*uv, "pip", "install", "--no-deps", "--python", python, wheel], check=True)
+    return place / "venv"
+
+
+def test_the_kernelspec_comes_along_with_its_pictures(installed):
+    folder = installed / "share" / "jupyter" / "kernels" / "container"
+    spec = json.loads((folder / "kernel.json").read_text())
+    assert spec["argv"][1:3] == ["-m", "container_kernel.kernel"]
+    assert spec["interrupt_mode"] == "message"
+    pictures = {path.name for path in folder.glob("logo*")}
+    assert pictures == {"logo-32x32.png", "logo-64x64.png", "logo-svg.svg"}
+
+
+def test_the_base_definitions_come_along(installed):
+    (package,) = installed.glob("lib/python*/site-packages/container_kernel")
+    there = {path.name for path in (package / "_images").iterdir()}
+    assert there == {path.name for path in (ROOT / "images").iterdir()}
+
+
+def test_types_and_command_come_along(installed):
+    (package,) = installed.glob("lib/python*/site-packages/container_kernel")
+    assert (package / "py.typed").exists()
+    command = [installed / "bin" / "container-kernel", "--version"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert said.startswith("container-kernel ")
