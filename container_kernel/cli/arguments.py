@@ -1,0 +1,139 @@
+"""Arguments: the commands and what they take. Each command's module is imported when it runs."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from importlib import import_module
+from typing import NoReturn
+
+from .. import __version__
+from ..errors import UsageError
+from ..kernel import values
+
+Options = argparse.Namespace
+FORMATS = ("oci-archive", "docker-archive", "oci")
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints are our errors: exit code 2, and JSON where that is asked for."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, hint=f"see {self.prog} --help")
+
+
+def _later(name: str) -> Callable[..., int]:
+    """The function ``name`` of a sister module, imported when it is called."""
+
+    def call(*arguments: object) -> int:
+        module, _, function = name.partition(".")
+        code: int = getattr(import_module(f".{module}", __package__), function)(*arguments)
+        return code
+
+    return call
+
+
+def parser() -> Parser:
+    """The whole command line."""
+    top = Parser(prog="container-kernel", description=_TOP)
+    top.add_argument("--version", action="version", version=f"container-kernel {__version__}")
+    commands = top.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
+    for add in (_run, _build, _image, _exec, _shell, _doctor, _install):
+        add(commands)
+    return top
+
+
+_TOP = "A notebook is the image: build cells become OCI layers, all other cells run inside them."
+Commands = argparse._SubParsersAction  # argparse gives the type no public name
+
+
+def _command(commands: Commands[Parser], name: str, call: str, about: str) -> Parser:
+    made = commands.add_parser(name, help=about, description=about)
+    made.set_defaults(command=_later(call))
+    made.add_argument("--json", action="store_true", help="print one JSON object")
+    return made
+
+
+def _run(commands: Commands[Parser]) -> None:
+    run = _command(commands, "run", "run.run", "build and execute a notebook")
+    run.add_argument("notebook", metavar="NOTEBOOK")
+    run.add_argument("-o", "--output", metavar="OUT.ipynb", help="where to write it, executed")
+    run.add_argument(
+        "-p",
+        "--parameter",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help="set a parameter, as papermill does",
+    )
+
+
+def _build(commands: Commands[Parser]) -> None:
+    build = _command(commands, "build", "build.build", "run the build cells of a notebook")
+    build.add_argument("notebook", metavar="NOTEBOOK")
+
+
+def _image(commands: Commands[Parser]) -> None:
+    group = commands.add_parser("image", help="list, name, save and load images")
+    verbs = group.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
+    _command(verbs, "list", "image.show_all", "list the images that have a name")
+    inspect = _command(verbs, "inspect", "image.inspect", "show an image's config and layers")
+    inspect.add_argument("image", metavar="IMAGE")
+    tag = _command(verbs, "tag", "image.tag", "give an image another name")
+    tag.add_argument("image", metavar="IMAGE")
+    tag.add_argument("name", metavar="NAME")
+    remove = _command(verbs, "rm", "image.remove", "remove names of images")
+    remove.add_argument("names", metavar="NAME", nargs="+")
+    save = _command(verbs, "save", "image.save", "write an image to a file")
+    save.add_argument("image", metavar="IMAGE")
+    save.add_argument("-o", "--output", metavar="FILE", required=True)
+    save.add_argument("--format", choices=FORMATS, default=FORMATS[0])
+    load = _command(verbs, "load", "image.load", "read images from an archive or OCI layout")
+    load.add_argument("-i", "--input", metavar="FILE", required=True)
+    load.add_argument("--as", dest="name", metavar="NAME", help="its name, whatever the file says")
+
+
+def _exec(commands: Commands[Parser]) -> None:
+    about = "run a command in a fresh container; its exit code is ours"
+    made = _command(commands, "exec", "container.execute", about)
+    _add_container(made)
+    made.add_argument("words", metavar="-- CMD", nargs=argparse.REMAINDER)
+
+
+def _shell(commands: Commands[Parser]) -> None:
+    made = _command(commands, "shell", "container.shell", "a shell in a fresh container")
+    _add_container(made)
+    made.add_argument("words", metavar="-- CMD", nargs=argparse.REMAINDER)
+
+
+def _add_container(made: Parser) -> None:
+    made.add_argument("--image", metavar="REF", help="a tag, a base or a notebook")
+    made.add_argument("--net", choices=("host", "none"), default="none")
+    made.add_argument("--memory", type=_value(values.size), metavar="SIZE", help="such as 512m")
+    made.add_argument("--cpus", type=_value(values.cpus), metavar="NUMBER", help="such as 1.5")
+    made.add_argument("--pids", type=_value(values.count), metavar="NUMBER")
+    made.add_argument("--timeout", type=_value(values.duration), metavar="TIME", help="such as 30s")
+
+
+def _value(read: Callable[[str], object]) -> Callable[[str], object]:
+    def checked(text: str) -> object:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"takes {error}, found {text!r}") from None
+
+    return checked
+
+
+def _doctor(commands: Commands[Parser]) -> None:
+    _command(commands, "doctor", "host.doctor", "what this host gives, and what to do about lacks")
+
+
+def _install(commands: Commands[Parser]) -> None:
+    made = _command(commands, "install", "host.install", "install the kernelspec for Jupyter")
+    where = made.add_mutually_exclusive_group()
+    where.add_argument("--user", action="store_true", help="for this user (the default)")
+    where.add_argument("--sys-prefix", action="store_true", help="in this Python environment")
+    where.add_argument("--prefix", metavar="P", help="below this folder")
+    made.add_argument("--name", metavar="N", default="container", help="its name in Jupyter")

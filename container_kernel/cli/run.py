@@ -1,0 +1,188 @@
+"""``run``: build and execute a notebook from top to bottom, with our kernel and no front end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, DeadKernelError
+
+from ..display.log import plain
+from ..errors import HostError, UsageError
+from . import notebook as notebooks
+from .arguments import Options
+from .progress import Progress
+from .report import Report
+
+STARTUP_TIMEOUT_S = 60
+
+
+class OwnKernelSpec(KernelSpecManager):
+    """Knows our kernel only, as this Python runs it: no kernelspec needs to be installed."""
+
+    def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
+        """Our kernel, whatever it is called."""
+        return KernelSpec(
+            argv=[sys.executable, "-m", "container_kernel.kernel", "-f", "{connection_file}"],
+            name=kernel_name,
+            display_name="Container",
+            language="python",
+            interrupt_mode="message",
+        )
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How the execution went."""
+
+    cells: int = 0
+    stages: Mapping[str, object] = field(default_factory=dict)
+    failure: CellExecutionError | DeadKernelError | None = None
+    failed_cell: Any = None
+
+
+class Client(NotebookClient):
+    """Tells ``progress`` what it is doing."""
+
+    progress: Progress
+
+    def process_message(self, msg: dict[str, Any], cell: Any, cell_index: int) -> Any:
+        """Show a build's cards while they are drawn, then keep outputs as ever."""
+        if msg["msg_type"] in ("display_data", "update_display_data"):
+            self.progress.on_display(msg["content"])
+        return super().process_message(msg, cell, cell_index)
+
+
+def run(options: Options, report: Report) -> int:
+    """Execute; write the executed notebook, also when a cell failed."""
+    import nbformat
+
+    path = notebooks.path_of(options.notebook)
+    output = Path(options.output).absolute() if options.output else None
+    if output and not output.parent.is_dir():
+        raise UsageError(f"the folder of {options.output} does not exist")
+    notebooks.document(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # nbformat warns of cells without ids, and adds them
+        read = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+    notebook = notebooks.with_parameters(read, options.parameter)
+    started = time.monotonic()
+    try:
+        outcome = asyncio.run(_execute(notebook, path, Progress(report.note, report.width)))
+    finally:
+        if output:
+            nbformat.write(notebook, output)  # type: ignore[no-untyped-call]
+    return _tell(outcome, time.monotonic() - started, report)
+
+
+async def _execute(notebook: Any, path: Path, progress: Progress) -> Outcome:
+    manager = AsyncKernelManager(kernel_name="container", kernel_spec_manager=OwnKernelSpec())
+    client = Client(
+        notebook,
+        km=manager,
+        timeout=None,
+        startup_timeout=STARTUP_TIMEOUT_S,
+        resources={"metadata": {"path": str(path.parent)}},
+    )
+    client.progress = progress
+    outcome = Outcome()
+    environment = {**os.environ, "JPY_SESSION_NAME": str(path)}
+    try:
+        async with client.async_setup_kernel(env=environment, cwd=str(path.parent)):
+            await _execute_cells(client, outcome)
+            outcome.stages = await _stages(client.kc)
+    except RuntimeError as error:
+        # What jupyter_client says when the kernel ends before it answers.
+        raise HostError(f"the kernel did not start: {error}") from error
+    return outcome
+
+
+async def _execute_cells(client: Client, outcome: Outcome) -> None:
+    cells = client.nb.cells
+    total = sum(_is_run(cell) for cell in cells)
+    for index, cell in enumerate(cells):
+        if not _is_run(cell):
+            continue
+        client.progress.start(outcome.cells + 1, total, cell.source)
+        try:
+            await client.async_execute_cell(cell, index, execution_count=outcome.cells + 1)
+        except (CellExecutionError, DeadKernelError) as error:
+            outcome.failure, outcome.failed_cell = error, cell
+            return
+        finally:
+            client.progress.end()
+        outcome.cells += 1
+    client.set_widgets_metadata()
+
+
+def _is_run(cell: Any) -> bool:
+    return cell.cell_type == "code" and bool(cell.source.strip())
+
+
+async def _stages(client: Any) -> Mapping[str, object]:
+    """What every stage of the notebook is now, asked of the kernel itself."""
+    if not client or not client.channels_running:
+        return {}
+    try:
+        sent = client.execute("%layers --json", store_history=False)
+        while True:
+            message = await client.get_iopub_msg(timeout=STARTUP_TIMEOUT_S)
+            if message["parent_header"].get("msg_id") != sent:
+                continue
+            content = message["content"]
+            if data := content.get("data", {}).get("application/json"):
+                stages: Mapping[str, object] = data["stages"]
+                return stages
+            if content.get("execution_state") == "idle":
+                return {}
+    except Exception:  # the kernel is gone: what was learnt so far is what there is to tell
+        return {}
+
+
+def _tell(outcome: Outcome, seconds: float, report: Report) -> int:
+    failure = outcome.failure
+    data: dict[str, object] = {
+        "status": "error" if failure else "ok",
+        "cells": outcome.cells,
+        "stages": outcome.stages,
+        "seconds": round(seconds, 3),
+    }
+    if failure:
+        said = _described(failure)
+        data["error"] = {"cell": outcome.failed_cell.get("id"), **said}
+        source = "\n".join(f"    {line}" for line in outcome.failed_cell.source.splitlines())
+        report.note(f"the cell that failed:\n{source}\n\n{said['traceback']}")
+    report.result(data, _text(outcome, seconds))
+    return 1 if failure else 0
+
+
+def _described(failure: CellExecutionError | DeadKernelError) -> dict[str, str]:
+    if isinstance(failure, DeadKernelError):
+        return {"ename": "DeadKernel", "evalue": str(failure), "traceback": str(failure)}
+    shown = "\n".join(plain(line) for line in failure.traceback.splitlines())
+    return {"ename": failure.ename, "evalue": failure.evalue, "traceback": _last_part(shown)}
+
+
+def _last_part(traceback: str) -> str:
+    """What follows the cell that nbclient puts above the traceback."""
+    return traceback.rpartition("------------------\n\n")[2].strip("\n")
+
+
+def _text(outcome: Outcome, seconds: float) -> str:
+    lines = [
+        f"{name}  {stage['digest'] or 'not built'}  {len(stage['layers'])} layers"
+        for name, stage in outcome.stages.items()
+        if isinstance(stage, dict)
+    ]
+    cells = f"{outcome.cells} cell{'' if outcome.cells == 1 else 's'} executed"
+    return "\n".join([*lines, f"{cells} in {seconds:.1f} s"])
