@@ -32,6 +32,7 @@ MAX_ENTRIES = 4_000_000
 _AUFS_PREFIX = b".wh..wh."
 _MAX_ID = (1 << 32) - 2
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN_FIFO = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 _NOT_FITTING = {errno.ENOSPC, errno.E2BIG, errno.ERANGE, errno.ENOTSUP, errno.EINVAL}
 
 
@@ -54,7 +55,12 @@ def apply(
         ImageError: the tar is malformed, or an entry is not allowed; the message names it.
         StoreError: the disk is full.
     """
-    target = Target(root, opaque=overlay_name("opaque", userxattr=userxattr), parents=parents)
+    target = Target(
+        root,
+        opaque=overlay_name("opaque", userxattr=userxattr),
+        owner=idmap.to_disk(0),
+        parents=parents,
+    )
     reader = TarReader(stream)
     unpacker = _Unpacker(reader, target, idmap)
     count = 0
@@ -104,19 +110,21 @@ class _Unpacker:
         self._target.whiteout((*_unmarked(parts[:-1], entry), hidden))
 
     def _folder(self, entry: Entry, parts: Parts) -> None:
+        owner = self._owner(entry)
         fd = self._target.make_folder(parts, entry.mode, entry.mtime_ns)
-        os.fchown(fd, *self._owner(entry))
+        os.fchown(fd, *owner)
         self._set_xattrs(fd, entry)
 
     def _file(self, entry: Entry, parts: Parts) -> None:
         if entry.path.endswith(b"/"):
             raise ImageError(f"layer entry {entry.shown} is a file named like a folder")
+        owner = self._owner(entry)
         here = self._target.make_room(parts)
         fd = os.open(parts[-1], _CREATE, 0o600, dir_fd=here)
         try:
             self._write(fd, entry.size)
             # In this order: a change of owner clears set-user-id bits and capabilities.
-            os.fchown(fd, *self._owner(entry))
+            os.fchown(fd, *owner)
             os.fchmod(fd, entry.mode)
             self._set_xattrs(fd, entry)
             os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
@@ -153,23 +161,28 @@ class _Unpacker:
     def _symlink(self, entry: Entry, parts: Parts) -> None:
         if not entry.link:
             raise ImageError(f"layer entry {entry.shown} is a symbolic link to nothing")
+        owner = self._owner(entry)
         here = self._target.make_room(parts)
         os.symlink(entry.link, parts[-1], dir_fd=here)
-        self._set_owner_and_time(entry, parts[-1], here)
+        os.chown(parts[-1], *owner, dir_fd=here, follow_symlinks=False)
+        times = entry.mtime_ns, entry.mtime_ns
+        os.utime(parts[-1], ns=times, dir_fd=here, follow_symlinks=False)
 
     def _fifo(self, entry: Entry, parts: Parts) -> None:
+        owner = self._owner(entry)
         here = self._target.make_room(parts)
         os.mkfifo(parts[-1], 0o600, dir_fd=here)
-        self._set_owner_and_time(entry, parts[-1], here)
-        os.chmod(parts[-1], entry.mode, dir_fd=here)
+        # Opening a FIFO to read does not wait; by its descriptor it cannot be swapped for a link.
+        fd = os.open(parts[-1], _OPEN_FIFO, dir_fd=here)
+        try:
+            os.fchown(fd, *owner)
+            os.fchmod(fd, entry.mode)
+            os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+        finally:
+            os.close(fd)
 
     def _device(self, entry: Entry, parts: Parts) -> None:
         """Left out: containers get their own /dev, and 0:0 would be a whiteout to the overlay."""
-
-    def _set_owner_and_time(self, entry: Entry, name: bytes, here: int) -> None:
-        os.chown(name, *self._owner(entry), dir_fd=here, follow_symlinks=False)
-        times = entry.mtime_ns, entry.mtime_ns
-        os.utime(name, ns=times, dir_fd=here, follow_symlinks=False)
 
     def _set_xattrs(self, fd: int, entry: Entry) -> None:
         for name, value in entry.xattrs.items():

@@ -287,13 +287,15 @@ def _time(text: bytes | None, fallback: bytes) -> int:
 
 
 def _check_sum(block: bytes) -> None:
-    stated = _number(block[148:156], "checksum")
+    stated = _string(block[148:156].lstrip(b" \0")).rstrip(b" ")
     summed = block[:148] + b"        " + block[156:]
-    if stated == sum(summed):
-        return
-    signed = sum(byte - 256 if byte > 127 else byte for byte in summed)
-    if stated != signed:
-        raise ImageError("this is not a tar: a header's checksum is wrong")
+    if stated and not stated.strip(b"01234567"):
+        if int(stated, 8) == sum(summed):
+            return
+        # Some old writers added the bytes up as signed numbers.
+        if int(stated, 8) == sum(byte - 256 if byte > 127 else byte for byte in summed):
+            return
+    raise ImageError("this is not a tar: a header's checksum is wrong")
 
 
 def _text(data: bytes) -> str:

@@ -27,12 +27,13 @@ class Target:
     """A tree being made below ``root``, which stays open and the caller's.
 
     ``parents`` are the frozen trees below this layer, topmost first: a folder that the layer uses
-    without describing takes after the one it will be merged with.
+    without describing takes after the one it will be merged with, and else belongs to ``owner``.
     """
 
-    def __init__(self, root: int, *, opaque: str, parents: Sequence[int] = ()) -> None:
+    def __init__(self, root: int, *, opaque: str, owner: int, parents: Sequence[int] = ()) -> None:
         self._root = root
         self._opaque = opaque
+        self._owner = owner
         self._parents = parents
         self._times: dict[bytes, tuple[int, int]] = {}
         self._open_parts: Parts = ()
@@ -127,6 +128,7 @@ class Target:
 
     def _inherit(self, fd: int, parts: Parts) -> None:
         mode, mtime_ns = _IMPLIED_MODE, 0
+        owner = self._owner, self._owner
         for parent in self._parents:
             with suppress(ImageError):
                 below = _walk(parent, parts)
@@ -134,9 +136,10 @@ class Target:
                     info = os.fstat(below)
                 finally:
                     os.close(below)
-                os.fchown(fd, info.st_uid, info.st_gid)
+                owner = info.st_uid, info.st_gid
                 mode, mtime_ns = info.st_mode & 0o7777, info.st_mtime_ns
                 break
+        os.fchown(fd, *owner)
         self._times[b"/".join(parts)] = mode, mtime_ns
 
     def _clear(self, here: int, parts: Parts, *, keep_folder: bool) -> bool:
