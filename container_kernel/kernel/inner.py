@@ -53,8 +53,17 @@ class Launched:
     mailbox: Mailbox
     spec: KernelSpec | None = None
     connection: ConnectionInfo | None = None
-    fifos: tuple[int, int] | None = None
-    agent: str = ""
+    agent: Agent | None = None
+
+
+@dataclass(frozen=True)
+class Agent:
+    """An agent that was started: its kind, its file inside, the host's ends of its FIFOs."""
+
+    kind: str
+    file: str
+    commands: int
+    events: int
 
 
 class Listener(Protocol):
@@ -124,6 +133,10 @@ class Inner(ABC):
 
     @abstractmethod
     def _disconnect(self) -> None: ...
+
+    def last_words(self) -> list[str]:
+        """What it wrote to its standard error before it ended, unless a cell shows it."""
+        return self.process.last_words()
 
     def ask_to_end(self) -> None:
         """Tell it to end by itself, if it can be told."""

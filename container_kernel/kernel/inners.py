@@ -171,14 +171,17 @@ def _open(launched: Launched, around: Surroundings) -> Inner:
         from .zmq_inner import ZmqInner
 
         return ZmqInner(launched, around)
-    from .agent_inner import AgentInner
+    from .agent_inner import PythonInner, ShellInner
+    from .launch import PYTHON_AGENT
 
-    return AgentInner(launched, around)
+    assert launched.agent is not None
+    kind = PythonInner if launched.agent.kind == PYTHON_AGENT else ShellInner
+    return kind(launched, around)
 
 
 def _obituary(inner: Inner) -> InnerKernelDied:
     exit_ = inner.process.exit()
     what = "the kernel in the container" if inner.is_ready else "the kernel could not start: it"
-    words = inner.process.last_words()
+    words = inner.last_words()
     text = "\n".join([f"{what} {exit_ or 'ended'}", *(f"  {line}" for line in words)])
     return InnerKernelDied(text)

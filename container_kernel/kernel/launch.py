@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import CellError
-from .inner import Launched
+from .inner import Agent, Launched
 from .kernelspec import DEFAULT_PATH, KernelSpec, find_spec, has_command
 from .mailbox import Mailbox
 from .wire import ConnectionInfo
@@ -60,20 +60,21 @@ def _launch_spec(live: Live, mailbox: Mailbox, spec: KernelSpec) -> Launched:
     return Launched(live, container, mailbox, spec=spec, connection=connection)
 
 
-def _launch_agent(live: Live, mailbox: Mailbox, agent: str) -> Launched:
-    name = {PYTHON_AGENT: "python.py", SHELL_AGENT: "shell.sh"}[agent]
+def _launch_agent(live: Live, mailbox: Mailbox, kind: str) -> Launched:
+    name = {PYTHON_AGENT: "python.py", SHELL_AGENT: "shell.sh"}[kind]
     source = resources.files("container_kernel.agent").joinpath(name).read_bytes()
     file = mailbox.write(name, source)
-    fifos = (mailbox.fifo("commands"), mailbox.fifo("events"))
+    fifos = [mailbox.fifo("commands"), mailbox.fifo("events")]
     commands, events = mailbox.inside("commands"), mailbox.inside("events")
-    if agent == PYTHON_AGENT:
+    if kind == PYTHON_AGENT:
         argv = ["python3", "-u", file, commands, events]
     else:
-        argv = ["sh", "-c", f"PS1= PS2= exec sh -i <{commands} 3>{events} 4<{file}"]
+        # Interactive, so that an error or an interrupt ends the cell and not the shell.
+        argv = ["sh", "-c", f"PS1= exec sh -i <{commands}"]
     try:
         container = live.start(argv, {})
     except BaseException:
         for fd in fifos:
             os.close(fd)
         raise
-    return Launched(live, container, mailbox, fifos=fifos, agent=agent)
+    return Launched(live, container, mailbox, agent=Agent(kind, file, *fifos))

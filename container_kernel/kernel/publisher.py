@@ -19,6 +19,7 @@ class Publisher:
         self.request = request
         self.count = 0
         self.is_announced = False
+        self.user_expressions: Dict = {}
 
     @property
     def is_silent(self) -> bool:
@@ -49,10 +50,9 @@ class Publisher:
         if text:
             self.output("stream", {"name": name, "text": text})
 
-    def ok(self, payload: list[Dict] | None = None) -> None:
+    def ok(self) -> None:
         """Answer that it went well."""
-        content = {"status": "ok", "user_expressions": {}, "payload": payload or []}
-        self._answer(content)
+        self._answer({"status": "ok", "user_expressions": self.user_expressions, "payload": []})
 
     def error(self, error: BaseException) -> None:
         """Show an error and answer with it."""
