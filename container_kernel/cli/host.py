@@ -29,7 +29,8 @@ def doctor(_options: Options, report: Report) -> int:
     try:
         here = namespace.enter()
     except HostError as error:
-        finding = host.Finding("namespaces", error.message, False, error.hint or "")
+        remedy = "" if error.hint == HostError.hint else error.hint or ""
+        finding = host.Finding("namespaces", error.message, False, remedy)
         return _tell([finding], report)
     return _tell(host.probe(here, config.oci_runtime), report)
 

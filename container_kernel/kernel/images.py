@@ -1,0 +1,131 @@
+"""Images: what the magics and the command line do with the images of a store."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..build.events import Image, Layer
+from ..display.images import Named
+from ..errors import BadArguments, CellError
+from ..oci.digest import Digest, chain_id
+
+if TYPE_CHECKING:
+    from ..oci.spec import ImageConfig
+    from ..store.store import Store
+
+_NAME = re.compile(r"[a-z0-9]+([._/-]+[a-z0-9]+)*(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?")
+
+
+def find(store: Store, reference: str) -> Digest:
+    """The manifest digest of a name, a digest or the beginning of one.
+
+    Raises:
+        CellError: the store has no such image.
+    """
+    if digest := store.find_image(reference):
+        return digest
+    near = get_close_matches(reference, store.tags.list(), 1)
+    hint = f"is it {near[0]}?" if near else "list the images there are: %images"
+    raise CellError(f"no image called {reference!r}", hint=hint)
+
+
+def image(store: Store, digest: Digest) -> Image:
+    """The image of that manifest, with what the store knows of its layers."""
+    manifest = store.manifest(digest)
+    config = store.image_config(manifest)
+    return Image(digest, manifest.config.digest, config, tuple(_layers(store, config)))
+
+
+def _layers(store: Store, config: ImageConfig) -> Iterable[Layer]:
+    made = [entry for entry in config.history if not entry.empty_layer]
+    for index, diff_id in enumerate(config.diff_ids):
+        chain = chain_id(list(config.diff_ids[: index + 1]))
+        snapshot = store.snapshots.get(chain)
+        title = (made[index].created_by or "") if index < len(made) else ""
+        yield Layer(diff_id, chain, snapshot.size if snapshot else 0, title)
+
+
+def named(store: Store) -> list[Named]:
+    """Every name in the store, sorted."""
+    return [_named(store, name, digest) for name, digest in store.tags.list().items()]
+
+
+def _named(store: Store, name: str, digest: Digest) -> Named:
+    layers = image(store, digest).layers
+    return Named(name, str(digest), len(layers), sum(layer.size for layer in layers))
+
+
+def names_of(store: Store, digest: Digest) -> list[str]:
+    """The names that mean the image ``digest``."""
+    return [name for name, meant in store.tags.list().items() if meant == digest]
+
+
+def full_name(name: str) -> str:
+    """``name`` with its tag, ``latest`` if it has none.
+
+    Raises:
+        BadArguments: it cannot be the name of an image.
+    """
+    if not _NAME.fullmatch(name):
+        raise BadArguments(
+            f"{name!r} cannot be the name of an image",
+            hint="write it like iris:1.0, in lower case letters, digits and . _ - /",
+        )
+    return name if ":" in name else f"{name}:latest"
+
+
+def tag(store: Store, digest: Digest, name: str) -> str:
+    """Give an image a name; return the name in full."""
+    full = full_name(name)
+    store.tags.set(full, digest)
+    return full
+
+
+def remove(store: Store, names: Iterable[str]) -> list[str]:
+    """Forget names; the layers stay until they are collected.
+
+    Raises:
+        CellError: one of them is no name in the store; then none is removed.
+    """
+    known = store.tags.list()
+    found = []
+    for name in names:
+        match = next((full for full in (name, f"{name}:latest") if full in known), None)
+        if match is None:
+            near = get_close_matches(name, known, 1)
+            hint = f"is it {near[0]}?" if near else "list the images there are: %images"
+            raise CellError(f"no image is called {name!r}", hint=hint)
+        found.append(match)
+    for name in found:
+        store.tags.remove(name)
+    return found
+
+
+def save(store: Store, digest: Digest, path: Path, form: str = "oci-archive") -> None:
+    """Write an image to ``path``; its first name goes with it."""
+    from ..transfer import archive
+
+    names = names_of(store, digest)
+    archive.save(digest, path, format=form, store=store, ref=names[0] if names else None)
+
+
+def load(store: Store, path: Path, name: str | None = None) -> list[tuple[str | None, Digest]]:
+    """Read the images of an archive or layout into the store and name them.
+
+    Raises:
+        CellError: ``name`` is given and there are several.
+    """
+    from ..transfer import archive
+
+    if name is not None:
+        full_name(name)
+    found = archive.load(path, store)
+    if name is not None:
+        if len(found) != 1:
+            raise CellError(f"{path.name} has {len(found)} images: --as can name only one")
+        found = [(name, found[0][1])]
+    return [(tag(store, digest, known) if known else None, digest) for known, digest in found]
