@@ -44,7 +44,7 @@ class Lab:
 
 
 @pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
+def lab(tmp_path: Path, shared_home: Path) -> Iterator[Lab]:
     folder = tmp_path / "notebooks"
     shutil.copytree(ROOT / "notebooks", folder)
     places = {
@@ -68,6 +68,7 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
         f"--LabApp.workspaces_dir={tmp_path / 'workspaces'}",
     ]
     env = os.environ | {name: str(path) for name, path in places.items()}
+    env["CONTAINER_KERNEL_HOME"] = str(shared_home)
     with (
         log.open("wb") as out,
         subprocess.Popen(

@@ -11,8 +11,9 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
-def kernelspec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The packaged kernelspec is the one that Jupyter finds."""
+def jupyter(tmp_path: Path, shared_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The packaged kernelspec is the one that Jupyter finds; bases are kept for the whole run."""
+    monkeypatch.setenv("CONTAINER_KERNEL_HOME", str(shared_home))
     data = tmp_path / "jupyter"
     shutil.copytree(ROOT / "container_kernel" / "kernelspec", data / "kernels" / "container")
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(data))
