@@ -98,6 +98,7 @@ class AgentInner(Inner):
         if failure is None:
             publisher.ok()
         else:
+            self.listener.on_failed(self, task)
             publisher.failure(failure)
         status = "ok" if failure is None else "error"
         self._finished(task, {"status": status, "execution_count": task.count})

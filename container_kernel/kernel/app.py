@@ -59,6 +59,7 @@ class App:
         self._make_cells = make_cells
         self._cells: OwnCells | None = None
         self._publisher: Publisher | None = None
+        self._aborted: list[Request] = []
         self._prewarm = self.loop.call_later(0, lambda: None)
         self._is_closing = False
 
@@ -212,12 +213,15 @@ class App:
         if error is None:
             publisher.ok()
         else:
+            if not quiet:
+                self._collect_aborted(publisher.request)
             publisher.error(error)
-        self._next(publisher.request, has_failed=error is not None and not quiet)
+        self._next(publisher.request)
 
-    def _next(self, request: Request, *, has_failed: bool) -> None:
-        if has_failed and request.stops_on_error:
-            self._abort_waiting()
+    def _next(self, request: Request) -> None:
+        aborted, self._aborted = self._aborted, []
+        for waiting in aborted:
+            abort(self.front, waiting)
         self.queue.done(request)
         if self.queue.running is None and self._cells and self._cells.has_base:
             self._prewarm.cancel()
@@ -228,12 +232,16 @@ class App:
         if self.queue.running is None and not self._is_closing and self._cells:
             self.inners.prepare(lambda: self.cells.find_live(None))
 
-    def _abort_waiting(self) -> None:
-        # What the front end has sent by now counts as waiting, also what was not read yet.
-        while self.front.read_one("shell", self._on_shell):
-            continue
-        for waiting in self.queue.take_cells():
-            abort(self.front, waiting)
+    def _collect_aborted(self, failed: Request) -> None:
+        """The cells that wait behind one that failed.
+
+        What the front end has sent by now, read or not, waits; what it sends once it has seen the
+        reply does not. So this must be done before the reply leaves.
+        """
+        if failed.stops_on_error:
+            while self.front.read_one("shell", self._on_shell):
+                continue
+            self._aborted = self.queue.take_cells()
 
     # What an inner kernel tells
 
@@ -241,13 +249,17 @@ class App:
         """A cell may wait for it."""
         self.inners.became_ready(inner)
 
+    def on_failed(self, inner: Inner, task: Task) -> None:
+        """Nothing that was sent with it may run."""
+        self._collect_aborted(task.request)
+
     def on_done(self, inner: Inner, task: Task, reply: Dict) -> None:
         """Its reply has been passed on already."""
         self._publisher = None
         count = reply.get("execution_count")
         if task.counts:
             self.count = count if isinstance(count, int) else task.count
-        self._next(task.request, has_failed=reply.get("status") == "error")
+        self._next(task.request)
 
     def on_death(self, inner: Inner) -> None:
         """Tell the cell that ran in it."""

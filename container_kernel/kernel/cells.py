@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 from ..build.cancel import Cancel
 from ..display.cards import UPDATE_INTERVAL_S, CardBoard
 from . import help, verbs
+from .inners import Place
 from .magics import BuildCell, CommandCell, RunCell, parse
 from .publisher import Publisher
 from .wire import Dict
 
 if TYPE_CHECKING:
     from ..build.events import Event
-    from ..workbench import Live, Workbench
+    from ..workbench import Workbench
     from .app import App
 
 
@@ -80,12 +81,14 @@ class OwnCells:
             cancel=cancel,
         )
 
-    def find_live(self, publisher: Publisher | None) -> Live:
+    def find_live(self, publisher: Publisher | None) -> Place:
         """The present container; builds what is stale. Called in the worker."""
         screen = Screen(self._app, publisher)
         cancel = self._new_cancel()
         try:
-            return self._workbench().live(on_event=screen.on_event, cancel=cancel)
+            workbench = self._workbench()
+            live = workbench.live(on_event=screen.on_event, cancel=cancel)
+            return Place(workbench.current or "", live)
         finally:
             self._app.loop.call_soon(lambda: self._ended(screen, cancel))
 

@@ -72,6 +72,9 @@ class Listener(Protocol):
     def on_ready(self, inner: Inner) -> None:
         """It answers."""
 
+    def on_failed(self, inner: Inner, task: Task) -> None:
+        """A cell failed; its reply has not been passed on yet."""
+
     def on_done(self, inner: Inner, task: Task, reply: Dict) -> None:
         """A cell's reply and idle have been passed on."""
 

@@ -1,4 +1,4 @@
-"""The notebook's inner kernels: started when needed, one per stage, replaced when they die.
+"""The notebook's inner kernels: one per stage, started when needed, replaced when they die.
 
 ``run`` gives a cell to the kernel of the present stage. When something was built since the last
 one, the workbench is asked first what the present container is; if it is another, the old inner
@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InnerKernelDied
+from ..errors import InnerKernelDied, Interrupted
 from .inner import Inner, Launched, Surroundings, Task
 from .process import end
 from .worker import Worker
@@ -19,8 +20,16 @@ from .worker import Worker
 if TYPE_CHECKING:
     from ..workbench import Live
 
-FindLive = Callable[[], "Live"]
+FindLive = Callable[[], "Place"]
 GRACE_S = 1.0
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where run cells go: a stage and its live container."""
+
+    stage: str
+    live: Live
 
 
 @dataclass
@@ -32,12 +41,12 @@ class Waiting:
 
 
 class Inners:
-    """Inner kernels by the live container they run in."""
+    """Inner kernels by stage; the current one runs cells."""
 
     def __init__(self, around: Surroundings, worker: Worker) -> None:
         self._around = around
         self._worker = worker
-        self._all: list[Inner] = []
+        self._all: dict[str, Inner] = {}
         self._is_preparing = False
         self._waiting: Waiting | None = None
         self.current: Inner | None = None
@@ -83,8 +92,6 @@ class Inners:
         """The cell that waits was interrupted."""
         waiting, self._waiting = self._waiting, None
         if waiting:
-            from ..errors import Interrupted
-
             waiting.failed(Interrupted("interrupted before the cell began to run"))
 
     @property
@@ -92,30 +99,30 @@ class Inners:
         """Whether a cell waits for its inner kernel."""
         return self._waiting is not None
 
-    def _found(self, live: Live | None, error: BaseException | None) -> None:
-        if error is not None or live is None:
+    def _found(self, place: Place | None, error: BaseException | None) -> None:
+        if error is not None or place is None:
             self._is_preparing = False
             self.is_stale = True
             self._fail(error or RuntimeError("the workbench gave no container"))
             return
-        self.current = next((inner for inner in self._all if inner.live is live), None)
+        self.current = next((i for i in self._all.values() if i.live is place.live), None)
         if self.current is not None:
             self._is_preparing = False
             self._run_waiting()
             return
-        for inner in [one for one in self._all if one.live.image.digest != live.image.digest]:
-            if inner.live.stage == live.stage:
-                self._let_go(inner)
-        self._worker.submit(lambda: _launch(live), self._launched)
+        if place.stage in self._all:
+            self._let_go(self._all[place.stage])
+        self._worker.submit(lambda: _launch(place.live), partial(self._launched, place.stage))
 
-    def _launched(self, launched: Launched | None, error: BaseException | None) -> None:
+    def _launched(
+        self, stage: str, launched: Launched | None, error: BaseException | None
+    ) -> None:
         self._is_preparing = False
         if error is not None or launched is None:
             self.is_stale = True
             self._fail(error or RuntimeError("nothing was started"))
             return
-        self.current = _open(launched, self._around)
-        self._all.append(self.current)
+        self.current = self._all[stage] = _open(launched, self._around)
 
     def _fail(self, error: BaseException) -> None:
         waiting, self._waiting = self._waiting, None
@@ -145,8 +152,7 @@ class Inners:
         self._remove(inner)
 
     def _remove(self, inner: Inner) -> None:
-        if inner in self._all:
-            self._all.remove(inner)
+        self._all = {stage: one for stage, one in self._all.items() if one is not inner}
         if self.current is inner:
             self.current = None
             self.is_stale = True
@@ -156,7 +162,7 @@ class Inners:
 
     def close(self) -> None:
         """Let all go."""
-        for inner in list(self._all):
+        for inner in list(self._all.values()):
             self._let_go(inner)
 
 

@@ -32,7 +32,7 @@ def launch(live: Live) -> Launched:
     """
     mailbox = Mailbox(Path(live.ipc_dir), str(live.ipc_mount))
     try:
-        config = live.image.config
+        config = live.config
         spec = find_spec(live.open, dict(config.labels).get(SPEC_LABEL))
         if spec:
             return _launch_spec(live, mailbox, spec)

@@ -215,10 +215,13 @@ class ZmqInner(Inner):
             report(f"inner {channel}: {message.msg_type} dropped: nobody asked")
             return
         del self._routes[message.parent_id]
+        task = self.task if self.task and self.task.request.msg_id == route.msg_id else None
+        if task is not None and message.content.get("status") == "error":
+            self.listener.on_failed(self, task)
         self._relay(channel, message, route.message.identities)
-        if self.task is not None and self.task.request.msg_id == route.msg_id:
+        if task is not None:
             self._progress.reply = message.content
-            self._note_count(self.task, message.content.get("execution_count"))
+            self._note_count(task, message.content.get("execution_count"))
             self._finish_if_done()
 
     def _note_count(self, task: Task, value: object) -> None:

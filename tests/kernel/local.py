@@ -11,6 +11,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,12 +79,12 @@ class LocalContainer:
 class LocalLive:
     """The host's own files as an image; ``kernels`` is a folder of kernelspecs, or None."""
 
-    image: SimpleNamespace
+    number: int
     ipc_dir: Path
     kernels: Path | None
     commands: dict[str, str]
     work: Path
-    stage: str = "main"
+    config: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(labels={}, env=()))
     containers: list = field(default_factory=list)
 
     @property
@@ -173,13 +174,9 @@ class LocalWorkbench:
     def live(self, stage=None, *, on_event, cancel):
         if self.current is None:
             raise NoBase("no base yet")
-        digest = Digest.of(str(self._number).encode())
-        if self._live is None or self._live.image.digest != digest:
-            ipc = self.folder / f"ipc-{self._number}"
-            ipc.mkdir(mode=0o700)
-            config = SimpleNamespace(labels={}, env=())
-            image = SimpleNamespace(digest=digest, config=config)
-            self._live = LocalLive(image, ipc, self.kernels, self.commands, self.folder)
+        if self._live is None or self._live.number != self._number:
+            ipc = Path(tempfile.mkdtemp(prefix="ipc-", dir=self.folder))
+            self._live = LocalLive(self._number, ipc, self.kernels, self.commands, self.folder)
         return self._live
 
     def use(self, stage):
