@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from container_kernel import config
 from container_kernel.cli.arguments import parser
 from container_kernel.kernel.commands import MAGICS
 
@@ -51,3 +53,9 @@ def test_every_command_is_in_the_readme_and_has_help(name, help):
     described = rf"`container-kernel {first}\b[^`]*" + "".join(rf"\b{word}\b[^`]*" for word in rest)
     assert re.search(described, README)
     assert help
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(config.Config)])
+def test_every_setting_is_in_the_readme(name):
+    if name not in {"environ", "user_home"}:  # where settings come from, not settings
+        assert f"`{name}`" in README
