@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from .. import errors
 from ..errors import ContainerKernelError
 from ..oci.digest import Digest
 from ..oci.spec import ImageConfig
@@ -87,3 +88,50 @@ class StepFailed(_About):
 
 Event = StepStarted | StepLog | StepFinished | StepFailed
 OnEvent = Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class About(_About):
+    """One step of one build, before anything happened to it; makes the events of that step."""
+
+    def started(self) -> StepStarted:
+        """It is not cached and begins to run."""
+        return StepStarted(
+            step_id=self.step_id,
+            stage=self.stage,
+            number=self.number,
+            total=self.total,
+            title=self.title,
+        )
+
+    def log(self, text: str) -> StepLog:
+        """It said something."""
+        return StepLog(step_id=self.step_id, text=text)
+
+    def finished(self, layer: Layer | None) -> StepFinished:
+        """It is frozen; without a layer it is a setting, in force at once."""
+        return StepFinished(
+            step_id=self.step_id,
+            stage=self.stage,
+            number=self.number,
+            total=self.total,
+            title=self.title,
+            layer=layer,
+            cached=layer.cached if layer else True,
+            seconds=layer.seconds if layer else 0.0,
+        )
+
+    def failed(self, error: ContainerKernelError, seconds: float) -> StepFailed:
+        """It went wrong, or was stopped."""
+        return StepFailed(
+            step_id=self.step_id,
+            stage=self.stage,
+            number=self.number,
+            total=self.total,
+            title=self.title,
+            error=error,
+            exit_code=error.exit_code if isinstance(error, errors.StepFailed) else None,
+            tail=error.tail if isinstance(error, errors.StepFailed) else (),
+            seconds=seconds,
+            interrupted=isinstance(error, errors.Interrupted),
+        )

@@ -1,0 +1,136 @@
+"""Config: every setting, read once at the edge.
+
+Values come from, in rising order: defaults, ``container_kernel_config.py`` (or ``.json``) in
+Jupyter's configuration folders as ``c.ContainerKernel.NAME = …``, environment variables. Nothing
+below this module reads the environment.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from .errors import UsageError
+
+_PACKAGE = Path(__file__).parent
+_FILE = "container_kernel_config"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """All settings of one process. Units are in the names."""
+
+    home: Path
+    """Where images, caches and names live."""
+    base_folders: tuple[Path, ...] = ()
+    """Folders of base definitions; a later one wins."""
+    oci_runtime: str | None = None
+    """``crun``, ``runc`` or an absolute path; None takes what is there."""
+    memory_bytes: int | None = None
+    """Limit of a run container; None is half of the host's memory."""
+    pids: int = 2048
+    """Most processes and threads of a run container."""
+    build_pids: int = 4096
+    """Most processes and threads of a build step."""
+    shm_bytes: int = 64 * 1024**2
+    """Size of /dev/shm in a container."""
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The user's environment, for the site's proxies and registries."""
+    user_home: Path = Path("/")
+    """The user's home folder, for the site's pip and npm settings."""
+
+    @property
+    def run_memory_bytes(self) -> int:
+        """The memory limit of a run container."""
+        return self.memory_bytes or _host_memory_bytes() // 2
+
+    @property
+    def build_memory_bytes(self) -> int:
+        """The memory limit of a build step: the host's, less a reserve."""
+        total = _host_memory_bytes()
+        return total - max(total // 20, 256 * 1024**2)
+
+
+def load(environ: Mapping[str, str] | None = None) -> Config:
+    """Read the settings.
+
+    Raises:
+        UsageError: a setting that does not exist, or of the wrong type.
+    """
+    environ = dict(os.environ if environ is None else environ)
+    user_home = Path(environ.get("HOME") or os.path.expanduser("~"))
+    data_home = environ.get("XDG_DATA_HOME") or str(user_home / ".local/share")
+    config_home = Path(environ.get("XDG_CONFIG_HOME") or user_home / ".config")
+    home = environ.get("CONTAINER_KERNEL_HOME") or os.path.join(data_home, "container-kernel")
+    config = Config(
+        home=Path(home).absolute(),
+        base_folders=(*_own_bases(), config_home / "container-kernel/images"),
+        oci_runtime=environ.get("CONTAINER_KERNEL_RUNTIME") or None,
+        environ=environ,
+        user_home=user_home,
+    )
+    return _with_files(config, environ, user_home)
+
+
+def _with_files(config: Config, environ: Mapping[str, str], user_home: Path) -> Config:
+    folders = _config_folders(environ, user_home)
+    if not any((folder / f"{_FILE}{end}").exists() for folder in folders for end in (".py", ".json")):
+        return config  # traitlets takes 50 ms to import: only for those who use it
+    values = _read_files(folders)
+    known = {entry.name for entry in fields(Config)} - {"environ", "user_home"}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise UsageError(
+            f"no setting c.ContainerKernel.{unknown[0]}",
+            hint=f"settings are: {', '.join(sorted(known))}",
+        )
+    for name in ("home", "base_folders"):
+        if name in values:
+            given = values[name]
+            values[name] = (
+                Path(given) if name == "home" else tuple(Path(folder) for folder in given)
+            )
+    for variable, name in (
+        ("CONTAINER_KERNEL_HOME", "home"),
+        ("CONTAINER_KERNEL_RUNTIME", "oci_runtime"),
+    ):
+        if environ.get(variable):
+            values.pop(name, None)
+    return replace(config, **values)
+
+
+def _read_files(folders: Sequence[Path]) -> dict[str, Any]:
+    from traitlets.config.loader import JSONFileConfigLoader, PyFileConfigLoader
+    from traitlets.config.loader import Config as Traits
+
+    merged = Traits()
+    for folder in reversed(folders):
+        for loader, end in ((PyFileConfigLoader, ".py"), (JSONFileConfigLoader, ".json")):
+            if (folder / f"{_FILE}{end}").exists():
+                try:
+                    merged.merge(loader(f"{_FILE}{end}", path=str(folder)).load_config())
+                except Exception as error:
+                    raise UsageError(f"cannot read {folder / _FILE}{end}: {error}") from error
+    return dict(merged.get("ContainerKernel", {}))
+
+
+def _config_folders(environ: Mapping[str, str], user_home: Path) -> list[Path]:
+    """Jupyter's configuration folders, most important first (as ``jupyter --paths`` lists them)."""
+    given = environ.get("JUPYTER_CONFIG_PATH", "").split(os.pathsep)
+    own = environ.get("JUPYTER_CONFIG_DIR") or str(user_home / ".jupyter")
+    system = ["/usr/local/etc/jupyter", "/etc/jupyter"]
+    return [Path(f) for f in (*given, own, f"{sys.prefix}/etc/jupyter", *system) if f]
+
+
+def _own_bases() -> tuple[Path, ...]:
+    """The definitions that come with this package: in the wheel, or beside it in a checkout."""
+    places = (_PACKAGE / "_images", _PACKAGE.parent / "images")
+    return tuple(place for place in places if place.is_dir())[:1]
+
+
+def _host_memory_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,0 +1,536 @@
+"""Workbench: one notebook's stages, images and containers.
+
+The façade that a kernel and the command line drive. It knows cells only as identities with steps:
+a cell that is run again replaces itself in its stage's chain; what follows it is stale and solved
+again before the next run cell. Everything here is synchronous and meant for one thread.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from .build import site
+from .build.cancel import Cancel
+from .build.events import About, Event, Image, Layer, OnEvent, StepFailed, StepStarted
+from .build.execute import Workplace, freeze
+from .build.solve import Numbered, Progress, Solver
+from .build.source import Bases, epoch_of
+from .build.step import Base, Step
+from .config import Config
+from .errors import CellError, ContainerKernelError, NoBase
+from .oci.changeset import Clamp
+from .oci.digest import Digest
+from .runtime.bundle import Limits
+from .runtime.host import Host
+from .runtime.live import Live, Wish
+from .runtime.namespace import Namespace
+from .store.store import Store
+
+Items = tuple[Base | Step, ...]
+Parse = Callable[[str], Items | None]
+"""Text of a cell to its build items; None when it is no build cell."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageView:
+    """What one stage looks like. ``image`` is None until it was built once."""
+
+    name: str
+    base: str
+    image: Image | None
+    is_stale: bool
+
+
+@dataclass(slots=True)
+class _Cell:
+    identity: str
+    code: str
+    steps: tuple[Step, ...]
+
+
+@dataclass(slots=True)
+class _Stage:
+    name: str
+    base: Base
+    cells: list[_Cell] = field(default_factory=list)
+    image: Image | None = None
+    solved: object = None
+    """What `image` was made from; compared with `wanted`."""
+
+    @property
+    def wanted(self) -> object:
+        return self.base.reference, tuple(step for cell in self.cells for step in cell.steps)
+
+
+class Workbench:
+    """Everything one notebook builds and runs. ``directory`` is its folder.
+
+    ``notebook`` is its file, when it has one: the order of its cells places new ones, and what
+    was built is remembered under its path. ``parse`` reads cells of other notebooks.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        namespace: Namespace,
+        directory: Path,
+        *,
+        parse: Parse,
+        notebook: Path | None = None,
+        use_cache: bool = True,
+        _above: tuple[Path, ...] = (),
+        _host: Host | None = None,
+        _store: Store | None = None,
+    ) -> None:
+        self.config = config
+        self.host = _host or Host.open(namespace, config.oci_runtime)
+        self.store = _store or Store(
+            config.home, namespace.idmap, userxattr=namespace.is_rootless
+        )
+        self._namespace = namespace
+        self._directory = directory
+        self._notebook = notebook
+        self._parse = parse
+        self._use_cache = use_cache
+        self._above = _above
+        self._stages: dict[str, _Stage] = {}
+        self._current: str | None = None
+        self._lives: dict[str, Live] = {}
+        self._place: Workplace | None = None
+        self._on_event: OnEvent = _ignore
+        self._cancel: Cancel | None = None
+
+    # ------------------------------------------------------------ building
+
+    @property
+    def current(self) -> str | None:
+        """The stage that run cells go to; None before any base."""
+        return self._current
+
+    @property
+    def stages(self) -> dict[str, StageView]:
+        """All stages, in the order they were started."""
+        return {
+            name: StageView(name, stage.base.reference, stage.image, stage.solved != stage.wanted)
+            for name, stage in self._stages.items()
+        }
+
+    def build(
+        self,
+        cell_id: str | None,
+        code: str,
+        items: Items,
+        *,
+        order: Sequence[str] | None = None,
+        deleted: Sequence[str] = (),
+        on_event: OnEvent,
+        cancel: Cancel,
+    ) -> None:
+        """Put a build cell in its place and build up to and including it.
+
+        When it fails, the stage is as it was before: nothing that was frozen is lost.
+
+        Raises:
+            CellError: the cell's own mistake, a failed step among them.
+            NoBase: it has steps and there is no stage for them.
+        """
+        for identity in deleted:
+            self._forget(identity)
+        identity = cell_id or f"text:{Digest.of(code.encode()).hex}"
+        before = self._copy_stages(), self._current
+        stage = self._put(identity, code, items, order)
+        try:
+            self._solve(stage, identity, on_event, cancel)
+        except BaseException:
+            self._stages, self._current = before
+            raise
+        self._current = stage.name
+        self._remember()
+
+    def use(self, stage: str) -> None:
+        """Send the cells that follow to ``stage``.
+
+        Raises:
+            CellError: there is no such stage.
+        """
+        if stage not in self._stages:
+            raise CellError(
+                f"no stage called {stage!r}",
+                hint=f"stages are: {', '.join(self._stages) or 'none yet'}",
+            )
+        self._current = stage
+        self._remember()
+
+    def image(self, stage: str | None = None, *, on_event: OnEvent, cancel: Cancel) -> Image:
+        """The image of a stage (the current one), with whatever was stale built again.
+
+        Raises:
+            NoBase: there is no stage yet.
+        """
+        found = self._find(stage)
+        if found.image is None or found.solved != found.wanted:
+            self._solve(found, None, on_event, cancel)
+        assert found.image is not None
+        return found.image
+
+    # ------------------------------------------------------------ running
+
+    def live(
+        self, stage: str | None = None, *, on_event: OnEvent, cancel: Cancel
+    ) -> Live:
+        """The container context of a stage's current image.
+
+        While the image is the same, so is the object; when the image changed, the old one is
+        closed, with the processes in it, and a new one takes its place.
+        """
+        image = self.image(stage, on_event=on_event, cancel=cancel)
+        name = self._find(stage).name
+        live = self._lives.get(name)
+        if live is not None and live.chain_id == image.chain_id:
+            return live
+        if live is not None:
+            self._lives.pop(name).close()
+        self._lives[name] = self.fresh(image)
+        return self._lives[name]
+
+    def fresh(self, image: Image, wish: Wish | None = None) -> Live:
+        """A container context of its own on ``image``; the caller closes it."""
+        wish = wish or Wish()
+        if wish.limits == Limits():
+            wish = replace(wish, limits=self.limits())
+        return Live(
+            self.host, self.store, image.chain_id, image.config, self._directory, wish
+        )
+
+    def limits(
+        self,
+        *,
+        memory_bytes: int | None = None,
+        pids: int | None = None,
+        cpus: float | None = None,
+    ) -> Limits:
+        """Limits of a run container: the settings', with what is given in their place."""
+        return Limits(
+            memory_bytes=memory_bytes or self.config.run_memory_bytes,
+            pids=pids or self.config.pids,
+            cpus=cpus,
+            shm_bytes=self.config.shm_bytes,
+        )
+
+    def freeze(self, tag: str | None = None, *, stage: str | None = None) -> Image:
+        """Freeze what run cells wrote, as one layer on the stage's image; name it ``tag``.
+
+        The live container goes on undisturbed. The stage stays what its cells say: the new image
+        is for whoever names it.
+        """
+        found = self._find(stage)
+        live = self._lives.get(found.name)
+        if live is None or found.image is None:
+            raise CellError(
+                "nothing was run in this stage, so there is nothing to freeze",
+                hint="run a cell first; %tag names the image as it was built",
+            )
+        active = live.copy_scratch()
+        image = found.image
+        try:
+            epoch = epoch_of(image.config)
+            snapshot = freeze(self.store, active, "%freeze", Clamp(0, epoch))
+        except BaseException:
+            self.store.snapshots.remove(active)
+            raise
+        layer = Layer(snapshot.diff_id, snapshot.chain_id, snapshot.size, "%freeze", cached=False)
+        frozen = self._solver().image(self._progress_of(image).with_layer(layer))
+        if tag:
+            self.store.tags.set(tag, frozen.digest)
+        return frozen
+
+    def tag(self, name: str, stage: str | None = None) -> Image:
+        """Name the stage's image as it was built last."""
+        found = self._find(stage)
+        if found.image is None:
+            raise CellError("nothing is built yet", hint="run the build cells first")
+        self.store.tags.set(name, found.image.digest)
+        return found.image
+
+    def find_image(self, reference: str) -> Image:
+        """An image by stage, tag, or digest; anything that ``%base`` takes is made."""
+        if reference in self._stages:
+            return self.image(reference, on_event=self._on_event, cancel=Cancel())
+        progress = self._bases().make(reference, lambda _: None, Cancel())
+        return self._solver().image(progress)
+
+    def close(self) -> None:
+        """End every container and close the store."""
+        for live in self._lives.values():
+            live.close()
+        self._lives.clear()
+        if not self._above:
+            self.store.close()
+
+    # ------------------------------------------------------------ memory across kernels
+
+    def recall(self) -> bool:
+        """Take up what the last kernel of this notebook had built; False when nothing is known.
+
+        Cells that are no longer in the notebook's file are left out.
+        """
+        if self._notebook is None or self._stages:
+            return False
+        text = self.store.index.notebook(str(self._notebook))
+        if text is None:
+            return False
+        state = json.loads(text)
+        present = cell_order(self._notebook)
+        for identity, code in state["cells"]:
+            items = self._parse(code)
+            gone = present and not identity.startswith("text:") and identity not in present
+            if items and not gone:
+                try:
+                    self._put(identity, code, items, None)
+                except NoBase:
+                    continue
+        if state["current"] in self._stages:
+            self._current = state["current"]
+        return bool(self._stages)
+
+    def _remember(self) -> None:
+        if self._notebook is None:
+            return
+        cells: dict[str, str] = {}
+        for stage in self._stages.values():
+            cells |= {cell.identity: cell.code for cell in stage.cells}
+        state = {"current": self._current, "cells": list(cells.items())}
+        self.store.index.remember_notebook(str(self._notebook), json.dumps(state))
+
+    # ------------------------------------------------------------ cells in chains
+
+    def _put(
+        self, identity: str, code: str, items: Items, order: Sequence[str] | None
+    ) -> _Stage:
+        """Place the cell; return the stage it belongs to."""
+        home = next((s for s in self._stages.values() if _position(s, identity) is not None), None)
+        base = items[0] if items and isinstance(items[0], Base) else None
+        steps = tuple(item for item in items if not isinstance(item, Base))
+        if base is not None:
+            if home is not None and home.name != base.stage:
+                self._forget(identity)
+            stage = home if home is not None and home.name == base.stage else None
+            if stage is None:  # another cell starts it: what the stage was before is over
+                stage = self._stages[base.stage] = _Stage(base.stage, base)
+            stage.base = base
+            _replace_or_insert(stage, _Cell(identity, code, steps), order, first=True)
+            self._current = stage.name
+            return stage
+        stage = home or self._find(None)
+        _replace_or_insert(stage, _Cell(identity, code, steps), order)
+        return stage
+
+    def _forget(self, identity: str) -> None:
+        for stage in self._stages.values():
+            stage.cells = [cell for cell in stage.cells if cell.identity != identity]
+
+    def _copy_stages(self) -> dict[str, _Stage]:
+        return {
+            name: replace(stage, cells=list(stage.cells)) for name, stage in self._stages.items()
+        }
+
+    def _find(self, name: str | None) -> _Stage:
+        wanted = name or self._current
+        if wanted is None:
+            raise NoBase("there is no image to run this in yet")
+        if wanted not in self._stages:
+            raise CellError(
+                f"no stage called {wanted!r}",
+                hint=f"stages are: {', '.join(self._stages) or 'none yet'}",
+            )
+        return self._stages[wanted]
+
+    # ------------------------------------------------------------ solving
+
+    def _solve(
+        self, stage: _Stage, until: str | None, on_event: OnEvent, cancel: Cancel
+    ) -> None:
+        """Build the stage up to the cell ``until`` (or whole) and keep the image if it is whole.
+
+        Of cells other than ``until`` only steps that really run are told of.
+        """
+        self._on_event, self._cancel = on_event, cancel
+        numbered, last = _number(stage, until)
+        own = {item.step_id for item in numbered if item.step_id.startswith(f"{until}/")}
+        base_is_own = until is not None and _position(stage, until) == 0
+        total = sum(len(cell.steps) for cell in stage.cells)
+        told: set[str] = set()
+
+        def filtered(event: Event) -> None:
+            mine = event.step_id in own or (base_is_own and event.step_id == f"{stage.name}/base")
+            if isinstance(event, (StepStarted, StepFailed)):
+                told.add(event.step_id)
+            if mine or event.step_id in told:
+                on_event(event)
+
+        progress = self._base(stage, total, filtered, cancel)
+        progress = self._solver().solve(
+            progress, numbered, stage=stage.name, total=total, on_event=filtered, cancel=cancel
+        )
+        if last:
+            stage.image = self._solver().image(progress)
+            stage.solved = stage.wanted
+
+    def _base(
+        self, stage: _Stage, total: int, on_event: OnEvent, cancel: Cancel
+    ) -> Progress:
+        about = About(
+            step_id=f"{stage.name}/base",
+            stage=stage.name,
+            number=0,
+            total=total,
+            title=stage.base.title,
+        )
+        bases = self._bases()
+        started = time.monotonic()
+        try:
+            progress = bases.cached(stage.base.reference)
+            if progress is None:
+                on_event(about.started())
+                progress = bases.make(
+                    stage.base.reference, lambda text: on_event(about.log(text)), cancel
+                )
+        except ContainerKernelError as error:
+            on_event(about.failed(error, time.monotonic() - started))
+            raise
+        on_event(about.finished(progress.layers[-1]))
+        return progress
+
+    def _stage_chain(self, name: str) -> Digest:
+        """The file system of another stage, for ``%copy --from``."""
+        assert self._cancel is not None
+        if name not in self._stages:
+            return self.find_image(name).chain_id
+        return self.image(name, on_event=self._on_event, cancel=self._cancel).chain_id
+
+    def _solver(self) -> Solver:
+        return Solver(
+            self._workplace(), self._directory, self._stage_chain, use_cache=self._use_cache
+        )
+
+    def _bases(self) -> Bases:
+        return Bases(
+            self._workplace(), self.config.base_folders, self._directory, self._other_notebook
+        )
+
+    def _workplace(self) -> Workplace:
+        if self._place is None:
+            limits = Limits(
+                memory_bytes=self.config.build_memory_bytes, pids=self.config.build_pids
+            )
+            known = site.collect(self.config.environ, self.config.user_home)
+            self._place = Workplace(self.host, self.store, known, limits)
+        return self._place
+
+    def _other_notebook(self, path: Path) -> Progress:
+        """Build another notebook's cells; the progress of its last stage is the base."""
+        above = (*self._above, *([self._notebook] if self._notebook else []))
+        if path in above:
+            chain = " → ".join(p.name for p in (*above, path))
+            raise CellError(f"notebooks that are each other's base: {chain}")
+        other = Workbench(
+            self.config,
+            self._namespace,
+            path.parent,
+            parse=self._parse,
+            notebook=path,
+            use_cache=self._use_cache,
+            _above=(*above, path),
+            _host=self.host,
+            _store=self.store,
+        )
+        cancel = self._cancel or Cancel()
+        for identity, code in notebook_cells(path):
+            items = other._parse(code)
+            if items:
+                other._put(identity, code, items, None)
+        image = other.image(on_event=self._on_event, cancel=cancel)
+        return self._progress_of(image)
+
+    def _progress_of(self, image: Image) -> Progress:
+        manifest = self.store.manifest(image.digest)
+        return Progress(image.config, manifest.layers, image.layers, epoch_of(image.config))
+
+
+
+def cell_order(notebook: Path) -> list[str]:
+    """The ids of a notebook file's cells, in order; empty when it cannot be read or has none."""
+    try:
+        return [cell["id"] for cell in _cells(notebook) if "id" in cell]
+    except CellError:
+        return []
+
+
+def notebook_cells(notebook: Path) -> list[tuple[str, str]]:
+    """Identity and text of a notebook file's code cells.
+
+    Raises:
+        CellError: the file is no notebook.
+    """
+    found = []
+    for cell in _cells(notebook):
+        if cell.get("cell_type") == "code":
+            source = cell.get("source", "")
+            text = source if isinstance(source, str) else "".join(source)
+            found.append((str(cell.get("id") or f"text:{Digest.of(text.encode()).hex}"), text))
+    return found
+
+
+def _cells(notebook: Path) -> list[dict[str, Any]]:
+    try:
+        document = json.loads(notebook.read_text(encoding="utf-8"))
+        cells = document["cells"]
+        if not all(isinstance(cell, dict) for cell in cells):
+            raise TypeError("cells must be objects")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CellError(f"{notebook} cannot be read as a notebook: {error}") from error
+    return list(cells)
+
+
+def _ignore(_: Event) -> None:
+    """Nobody listens."""
+
+
+def _position(stage: _Stage, identity: str) -> int | None:
+    return next((i for i, cell in enumerate(stage.cells) if cell.identity == identity), None)
+
+
+def _replace_or_insert(
+    stage: _Stage, cell: _Cell, order: Sequence[str] | None, *, first: bool = False
+) -> None:
+    """Where the cell was; else before the first known cell that comes later; else last."""
+    position = _position(stage, cell.identity)
+    if first:
+        stage.cells = [cell, *(c for c in stage.cells if c.identity != cell.identity)]
+    elif position is not None:
+        stage.cells[position] = cell
+    else:
+        place = {identity: number for number, identity in enumerate(order or ())}
+        mine = place.get(cell.identity)
+        later = (
+            number
+            for number, other in enumerate(stage.cells)
+            if number and mine is not None and place.get(other.identity, -1) > mine
+        )
+        stage.cells.insert(next(later, len(stage.cells)), cell)
+
+
+def _number(stage: _Stage, until: str | None) -> tuple[list[Numbered], bool]:
+    """The steps up to a cell, numbered from 1; and whether these are all."""
+    numbered: list[Numbered] = []
+    for index, cell in enumerate(stage.cells):
+        for inner, step in enumerate(cell.steps):
+            numbered.append(Numbered(step, f"{cell.identity}/{inner}", len(numbered) + 1))
+        if cell.identity == until:
+            return numbered, index == len(stage.cells) - 1
+    return numbered, True

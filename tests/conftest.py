@@ -1,0 +1,112 @@
+"""The whole run happens inside namespaces of its own, as every use of this package does.
+
+`enter` forks: the process pytest was started as becomes the supervisor, its exit status is this
+one's. Where the host forbids namespaces, tests marked ``privileged`` are skipped and say why.
+"""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from container_kernel import config
+from container_kernel.build import site
+from container_kernel.build.execute import Workplace
+from container_kernel.errors import HostError
+from container_kernel.runtime import namespace
+from container_kernel.runtime.bundle import Limits
+from container_kernel.runtime.host import Host, find_tool
+from container_kernel.store.store import Store
+
+_entered = None
+_why_not = ""
+
+
+def pytest_configure(config):
+    """Enter namespaces once, before anything starts a thread."""
+    global _entered, _why_not
+    if config.option.collectonly or _entered is not None:
+        return
+    try:
+        _entered = namespace.enter()
+    except HostError as error:
+        _why_not = str(error)
+
+
+def pytest_report_header():
+    """Say what this run can show."""
+    level = _entered.level if _entered else f"none ({_why_not})"
+    return f"isolation: {level}, uid {os.getuid()}"
+
+
+def pytest_collection_modifyitems(items):
+    """Skip what needs namespaces where there are none."""
+    if _entered is None:
+        skip = pytest.mark.skip(reason=f"no namespaces here: {_why_not}")
+        for item in items:
+            if item.get_closest_marker("privileged"):
+                item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def entered():
+    """Where this process is."""
+    return _entered
+
+
+@pytest.fixture(scope="session", params=["crun", "runc"])
+def oci_runtime(request):
+    """Each OCI runtime in turn."""
+    if find_tool(request.param) is None:
+        pytest.skip(f"{request.param} is not installed")
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def host(entered, oci_runtime):
+    """This host with each OCI runtime in turn."""
+    return Host.open(entered, oci_runtime)
+
+
+@pytest.fixture(scope="session")
+def shared_home():
+    """A store folder that keeps its bases for the whole run."""
+    folder = Path(tempfile.mkdtemp(prefix="ck-tests-"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def store(tmp_path, entered):
+    """A fresh, empty store."""
+    store = Store(tmp_path / "home", entered.idmap, userxattr=entered.is_rootless)
+    yield store
+    store.close()
+
+
+@pytest.fixture(scope="session")
+def shared_store(shared_home, entered):
+    """A store that keeps its bases for the whole run."""
+    store = Store(shared_home, entered.idmap, userxattr=entered.is_rootless)
+    yield store
+    store.close()
+
+
+@pytest.fixture(scope="session")
+def place(host, shared_store):
+    """Where steps run: the shared store on each OCI runtime."""
+    known = site.collect(os.environ, Path.home())
+    return Workplace(host, shared_store, known, Limits(pids=4096))
+
+
+@pytest.fixture
+def settings(shared_home, oci_runtime):
+    """Settings of a process that uses the shared store."""
+    environ = {
+        **os.environ,
+        "CONTAINER_KERNEL_HOME": str(shared_home),
+        "CONTAINER_KERNEL_RUNTIME": oci_runtime,
+    }
+    return config.load(environ)

@@ -1,0 +1,167 @@
+"""What every container promises, on each OCI runtime, with the least of images."""
+
+import os
+import time
+
+import pytest
+
+from container_kernel.build.cancel import Cancel
+from container_kernel.build.execute import follow
+from container_kernel.errors import Interrupted, RuntimeFailed
+from container_kernel.runtime import profile
+from container_kernel.runtime.bundle import ContainerSpec, Limits, Process
+from container_kernel.runtime.rootfs import Rootfs
+
+pytestmark = pytest.mark.privileged
+
+
+@pytest.fixture
+def rootfs(host, shared_store, busybox):
+    """A busybox file system, mounted."""
+    rootfs = Rootfs(host, shared_store, busybox.chain_id)
+    yield rootfs
+    rootfs.discard()
+
+
+@pytest.fixture
+def run(host, shared_store, rootfs):
+    """Run a shell script as a run cell's process would; its exit and its output."""
+
+    def run(script, *, uid=None, cancel=None, limits=Limits(pids=64), init=True, **more):
+        uid = (0 if shared_store.idmap.squash else 1000) if uid is None else uid
+        process = Process(args=("/bin/sh", "-c", script), env={"PATH": "/bin"}, uid=uid, gid=uid)
+        spec = ContainerSpec(
+            rootfs=rootfs.path,
+            process=process,
+            idmap=shared_store.idmap,
+            limits=limits,
+            pretend_ownership=shared_store.idmap.squash,
+            **more,
+        )
+        said = []
+        container = host.runtime.run(spec, merge_output=True, init=init)
+        exit_ = follow(container, said.append, cancel or Cancel())
+        return exit_, "".join(said)
+
+    return run
+
+
+@pytest.fixture
+def status(run):
+    """/proc/self/status inside, as a dict."""
+    _, text = run("cat /proc/self/status")
+    return dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
+
+
+def test_output_and_exit_code_arrive(run):
+    exit_, said = run("echo out; echo err >&2; exit 7")
+    assert (exit_.code, said) == (7, "out\nerr\n")
+
+
+@pytest.mark.parametrize("init", [True, False])
+def test_a_killed_process_says_its_signal(run, init):
+    exit_, _ = run("kill -SEGV $$; sleep 5" if init else "exec sh -c 'kill -KILL $$'", init=init)
+    assert exit_.signal == 11 if init else exit_.code == 0 or exit_.signal
+
+
+def test_a_missing_program_is_an_error_that_names_it(host, shared_store, rootfs):
+    spec = ContainerSpec(
+        rootfs=rootfs.path, process=Process(args=("/no/such",)), idmap=shared_store.idmap
+    )
+    with pytest.raises(RuntimeFailed, match="/no/such"):
+        host.runtime.run(spec, init=False)
+
+
+def test_run_cells_hold_no_capability(status):
+    masks = {name: status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")}
+    assert {mask.strip("0") for mask in masks.values()} == {""}
+
+
+def test_no_new_privileges_and_a_filter(status):
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+
+
+@pytest.mark.parametrize("kind", ["pid", "mnt", "ipc", "uts", "net", "cgroup"])
+def test_namespaces_are_its_own(run, kind):
+    _, said = run(f"readlink /proc/self/ns/{kind}")
+    assert said.strip() != os.readlink(f"/proc/self/ns/{kind}")
+
+
+def test_no_network_but_loopback(run):
+    _, said = run("ip -o link | wc -l; ip route | wc -l")
+    assert said.split() == ["1", "0"]
+
+
+def test_only_the_standard_descriptors_are_open(run):
+    leaked = [os.open("/", os.O_RDONLY) for _ in range(20)]
+    for fd in leaked:
+        os.set_inheritable(fd, True)
+    _, said = run("ls /proc/self/fd")
+    for fd in leaked:
+        os.close(fd)
+    assert set(said.split()) <= {"0", "1", "2", "3"}  # 3 is the folder ls itself reads
+
+
+@pytest.mark.parametrize("path", profile.MASKED_PATHS)
+def test_masked_paths_show_nothing(run, path):
+    _, said = run(f"[ -e {path} ] || exit 0; cat {path}/* {path} 2>/dev/null | wc -c")
+    assert said.strip() in ("", "0")
+
+
+@pytest.mark.parametrize("path", profile.READONLY_PATHS)
+def test_readonly_paths_cannot_be_written(run, path):
+    exit_, _ = run(f"[ -e {path} ] || exit 1; touch {path}/x 2>/dev/null || echo > {path}", uid=0)
+    assert exit_.code != 0
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    ["mount -t tmpfs x /tmp", "unshare -U true", "mknod /tmp/sda b 8 0", "chroot / true"],
+)
+def test_privileged_calls_are_refused(run, attempt, shared_store):
+    if shared_store.idmap.squash and "mknod" in attempt:
+        attempt += " && [ -b /tmp/sda ]"  # the call is answered "done", and does nothing
+    assert run(attempt)[0].code != 0
+
+
+def test_a_cancelled_container_is_gone_with_its_children(run, host):
+    cancel = Cancel()
+    begun = time.monotonic()
+
+    def sets():
+        cancel.set()
+        return False
+
+    import threading
+
+    threading.Timer(0.3, sets).start()
+    with pytest.raises(Interrupted):
+        run("trap '' TERM INT; sleep 100 & sleep 100", cancel=cancel)
+    assert time.monotonic() - begun < 5
+
+
+def test_a_daemon_left_behind_does_not_hold_the_container(run):
+    exit_, said = run("sleep 100 & echo started")
+    assert (exit_.code, said) == (0, "started\n")
+
+
+def test_a_fork_bomb_meets_the_limit(run):
+    _, said = run("for i in $(seq 100); do sleep 5 & done; echo", limits=Limits(pids=20))
+    assert "can't fork" in said
+
+
+def test_memory_is_limited_where_a_cgroup_allows(run, host):
+    if host.runtime.cgroup is None:
+        pytest.skip("no cgroup of our own here: memory is not limited, as doctor says")
+    limits = Limits(memory_bytes=32 * 1024**2, pids=64)
+    exit_, _ = run("tail -c 200m /dev/zero", limits=limits)
+    assert exit_.out_of_memory
+    assert "32 MiB" in str(exit_)
+
+
+def test_nothing_is_left_after_a_container(run, host, entered):
+    run("true")
+    assert not list((entered.run_dir / "runtime").glob("c*"))
+    assert not list((entered.run_dir / "bundles").glob("c*"))
+    if host.runtime.cgroup:
+        assert host.runtime.cgroup.folders("c1") == []
