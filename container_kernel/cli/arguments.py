@@ -72,6 +72,7 @@ def _run(commands: Commands[Parser]) -> None:
 def _build(commands: Commands[Parser]) -> None:
     build = _command(commands, "build", "build.build", "run the build cells of a notebook")
     build.add_argument("notebook", metavar="NOTEBOOK")
+    build.add_argument("--no-cache", action="store_true", help="run every step again")
 
 
 def _image(commands: Commands[Parser]) -> None:

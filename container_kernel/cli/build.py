@@ -4,66 +4,90 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..build.cancel import Cancel
+from ..build.events import Image, OnEvent
 from ..config import load
 from ..display.layers import stage_data
 from ..kernel.magics import BuildCell, parse
 from ..runtime import namespace
-from ..workbench import Workbench
+from ..workbench import Items, Workbench
 from . import notebook as notebooks
 from .arguments import Options
 from .report import Report
 
 
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """A workbench, who listens to it, and how it is stopped."""
+
+    workbench: Workbench
+    on_event: OnEvent
+    cancel: Cancel
+
+    def build(self, path: Path) -> Mapping[str, Image]:
+        """Build every stage of the notebook at ``path``."""
+        cells = notebooks.code_cells(path)
+        order = [cell.cell_id for cell in cells if cell.cell_id]
+        for cell in cells:
+            if items := build_items(cell.source):
+                self.workbench.build(
+                    cell.cell_id,
+                    cell.source,
+                    items,
+                    order=order,
+                    on_event=self.on_event,
+                    cancel=self.cancel,
+                )
+        return {name: self.image(name) for name in self.workbench.stages}
+
+    def image(self, stage: str | None = None) -> Image:
+        """The image of a stage, with whatever was stale built again."""
+        return self.workbench.image(stage, on_event=self.on_event, cancel=self.cancel)
+
+
 def build(options: Options, report: Report) -> int:
     """Run the build cells and print what stages there are."""
     path = notebooks.path_of(options.notebook)
-    cells = notebooks.code_cells(path)
+    notebooks.document(path)
     started = time.monotonic()
-    with bench(path.parent, path) as (workbench, cancel):
-        on_event = report.on_event()
-        order = [cell.cell_id for cell in cells if cell.cell_id]
-        for cell in cells:
-            parsed = parse(cell.source)
-            if isinstance(parsed, BuildCell):
-                workbench.build(
-                    cell.cell_id,
-                    cell.source,
-                    parsed.items,
-                    order=order,
-                    on_event=on_event,
-                    cancel=cancel,
-                )
-        images = {
-            name: workbench.image(name, on_event=on_event, cancel=cancel)
-            for name in workbench.stages
-        }
+    with bench(path.parent, report, notebook=path, use_cache=not options.no_cache) as built:
+        images = built.build(path)
     data = {
         "status": "ok",
         "stages": {name: stage_data(image) for name, image in images.items()},
         "seconds": round(time.monotonic() - started, 3),
     }
-    lines = [
-        f"{name}  {image.digest}  {len(image.layers)} layers" for name, image in images.items()
-    ]
+    lines = [f"{name}  {made.digest}  {len(made.layers)} layers" for name, made in images.items()]
     report.result(data, "\n".join(lines) or "no build cells in this notebook")
     return 0
 
 
 @contextmanager
-def bench(folder: Path, notebook: Path | None) -> Iterator[tuple[Workbench, Cancel]]:
+def bench(
+    folder: Path, report: Report, *, notebook: Path | None = None, use_cache: bool = True
+) -> Iterator[Bench]:
     """A workbench in namespaces of its own; Ctrl-C stops what it does."""
     config = load()
-    here = namespace.enter()
+    place = namespace.enter()
     cancel = Cancel()
     signal.signal(signal.SIGINT, lambda *_: cancel.set())
-    workbench = Workbench(config, folder, notebook, parse=parse)
+    signal.signal(signal.SIGTERM, lambda *_: cancel.set())
+    workbench = Workbench(
+        config, place, folder, parse=build_items, notebook=notebook, use_cache=use_cache
+    )
     try:
-        yield workbench, cancel
+        yield Bench(workbench, report.on_event(), cancel)
     finally:
         workbench.close()
         cancel.close()
+
+
+def build_items(code: str) -> Items | None:
+    """The steps of a cell; None when it is no build cell."""
+    cell = parse(code)
+    return cell.items if isinstance(cell, BuildCell) else None

@@ -71,7 +71,7 @@ def load(options: Options, report: Report) -> int:
     path = Path(options.input).absolute()
     if not path.exists():
         raise UsageError(f"{options.input} does not exist")
-    loaded = images.load(_store(), path, options.name)
+    loaded = images.load(_store(), path, options.name, report.log)
     data = [{"name": name, "digest": str(digest)} for name, digest in loaded]
     text = "\n".join(f"{name or '(no name)'}  {digest}" for name, digest in loaded)
     report.result({"images": data}, text)

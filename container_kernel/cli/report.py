@@ -7,6 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from ..display.log import plain_lines
 from ..errors import ContainerKernelError
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ class Report:
     def note(self, text: str) -> None:
         """Something about the work, not its result."""
         print(text, file=sys.stderr, flush=True)
+
+    def log(self, text: str) -> None:
+        """Output of something that works, as it comes."""
+        _to_stderr(plain_lines(text))
 
     def error(self, error: ContainerKernelError) -> None:
         """What went wrong and what to do."""

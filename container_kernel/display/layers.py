@@ -28,7 +28,7 @@ def of_stage(view: StageView, *, alone: bool = True) -> Bundle:
     if view.image is None:
         note = " · ".join([*name, f"base {view.base}", "not built yet"])
         return {"text/plain": note, "text/html": markup.muted(markup.text(note))}
-    notes = [*name, *(["stale: its cells have changed since"] if view.stale else [])]
+    notes = [*name, *(["stale: its cells have changed since"] if view.is_stale else [])]
     return of_image(view.image, notes)
 
 

@@ -98,6 +98,11 @@ def plain(line: str) -> str:
     return _CONTROL.sub("", _ESCAPE.sub("", line))
 
 
+def plain_lines(text: str) -> str:
+    """``text`` of several lines without colours and control characters."""
+    return "\n".join(plain(line) for line in text.split("\n"))
+
+
 def as_html(line: str) -> str:
     """``line`` escaped, its colours as spans that are all closed again."""
     if "\x1b" not in line:

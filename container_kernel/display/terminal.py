@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from ..build.events import Event, StepFailed, StepFinished, StepLog, StepStarted
 from .cards import line
-from .log import Log, plain
+from .log import Log, plain, plain_lines
 
 UPDATE_INTERVAL_S = 0.1
 BAR_CELLS = 12
@@ -51,7 +51,7 @@ class TerminalBoard:
 
     def _take(self, text: str) -> None:
         if not self._is_live:
-            self._write("\n".join(plain(part) for part in text.split("\n")))
+            self._write(plain_lines(text))
             return
         self._log.write(text)
         now = self._clock()

@@ -88,7 +88,6 @@ _FILES = Flag("--requirement", "a file with one package per line", "FILE", "-r",
 _CAN_INSTALL = "The word install may be left out. "
 _PIP_FLAGS = (
     _FILES,
-    Flag("--constraint", "a file that limits versions", "FILE", "-c", True, kind="path"),
     Flag("--pre", "also versions that are not final"),
     Flag("--no-deps", "only these packages, not what they need"),
     Flag("--upgrade", "newer versions of what the image has already", short="-U"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 from ..build.events import Image, Layer
 from ..display.images import Named
 from ..errors import BadArguments, CellError
-from ..oci.digest import Digest, chain_id
+from ..oci.digest import Digest
 
 if TYPE_CHECKING:
-    from ..oci.spec import ImageConfig
     from ..store.store import Store
 
 _NAME = re.compile(r"[a-z0-9]+([._/-]+[a-z0-9]+)*(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?")
@@ -37,16 +36,9 @@ def image(store: Store, digest: Digest) -> Image:
     """The image of that manifest, with what the store knows of its layers."""
     manifest = store.manifest(digest)
     config = store.image_config(manifest)
-    return Image(digest, manifest.config.digest, config, tuple(_layers(store, config)))
-
-
-def _layers(store: Store, config: ImageConfig) -> Iterable[Layer]:
-    made = [entry for entry in config.history if not entry.empty_layer]
-    for index, diff_id in enumerate(config.diff_ids):
-        chain = chain_id(list(config.diff_ids[: index + 1]))
-        snapshot = store.snapshots.get(chain)
-        title = (made[index].created_by or "") if index < len(made) else ""
-        yield Layer(diff_id, chain, snapshot.size if snapshot else 0, title)
+    chain = store.snapshots.chain(store.image_chain(config))
+    layers = (Layer(s.diff_id, s.chain_id, s.size, s.created_by) for s in chain)
+    return Image(digest, manifest.config.digest, config, tuple(layers))
 
 
 def named(store: Store) -> list[Named]:
@@ -113,17 +105,19 @@ def save(store: Store, digest: Digest, path: Path, form: str = "oci-archive") ->
     archive.save(digest, path, format=form, store=store, ref=names[0] if names else None)
 
 
-def load(store: Store, path: Path, name: str | None = None) -> list[tuple[str | None, Digest]]:
+def load(
+    store: Store, path: Path, name: str | None, on_log: Callable[[str], None]
+) -> list[tuple[str | None, Digest]]:
     """Read the images of an archive or layout into the store and name them.
 
     Raises:
         CellError: ``name`` is given and there are several.
     """
-    from ..transfer import archive
+    from ..transfer.load import load as load_images
 
     if name is not None:
         full_name(name)
-    found = archive.load(path, store)
+    found = load_images(path, store, on_log=on_log)
     if name is not None:
         if len(found) != 1:
             raise CellError(f"{path.name} has {len(found)} images: --as can name only one")

@@ -27,8 +27,8 @@ ONE_STEP = {
     "%pip install install": Packages("pip", ("install",)),
     "%pip install list": Packages("pip", ("list",)),
     "%pip -r a.txt -r b.txt x": Packages("pip", ("x",), ("a.txt", "b.txt")),
-    "%pip --pre -U x -c limits.txt --no-deps -q": Packages(
-        "pip", ("x",), (), ("--constraint=limits.txt", "--pre", "--no-deps", "--upgrade")
+    "%pip --pre -U x --extra-index-url https://a/b --no-deps -q": Packages(
+        "pip", ("x",), (), ("--pre", "--no-deps", "--upgrade", "--extra-index-url=https://a/b")
     ),
     "%pip 'uvicorn[standard]' 'a @ https://example.org/a.whl'": Packages(
         "pip", ("uvicorn[standard]", "a @ https://example.org/a.whl")

@@ -1,0 +1,183 @@
+"""``exec`` and ``shell``: a command in a fresh container; its exit code is ours."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..build.step import Base
+from ..errors import UsageError
+from ..runtime.live import Live, Wish
+from .arguments import Options
+from .build import Bench, bench
+from .report import Report
+from .terminal import Terminal, command
+
+if TYPE_CHECKING:
+    from ..runtime.container import Container
+
+TIMED_OUT = 124  # as timeout(1) has it
+_CHUNK = 65536
+
+
+def execute(options: Options, report: Report) -> int:
+    """Run a command; with ``--json`` its outputs are in the object."""
+    words = _words(options)
+    if not words:
+        raise UsageError("exec needs a command", hint="write it after --, as in: exec -- ls -l")
+    with bench(Path.cwd(), report) as here:
+        live = _fresh(options, here)
+        stdin = _Stdin()
+        try:
+            container = live.start(words, {}, stdin=stdin.read_end)
+            stdin.begin()
+            outputs = {1: bytearray(), 2: bytearray()} if report.is_json else None
+            watch = _Watch(container, here, options.timeout)
+            is_late = watch.carry(outputs)
+            code = TIMED_OUT if is_late else container.delete().status
+        finally:
+            live.close()
+    if is_late:
+        report.note(f"stopped: it ran longer than {options.timeout:g} s")
+    if outputs is not None:
+        shown = {name: outputs[fd].decode(errors="replace") for fd, name in _NAMES.items()}
+        report.result({"exit_code": code, **shown}, "")
+    return code
+
+
+_NAMES = {1: "stdout", 2: "stderr"}
+
+
+def shell(options: Options, report: Report) -> int:
+    """A shell, or a command, with the user's terminal."""
+    if not sys.stdin.isatty() or report.is_json:
+        options.words = _words(options) or ["sh"]
+        return execute(options, report)
+    with bench(Path.cwd(), report) as here:
+        live = _fresh(options, here)
+        terminal = Terminal()
+        try:
+            container = live.start(command(_words(options)), {}, stdin=terminal.slave)
+            terminal.close_slave()
+            with terminal.attached():
+                _converse(terminal, container)
+            return container.delete().status
+        finally:
+            live.close()
+
+
+def _words(options: Options) -> list[str]:
+    words: list[str] = options.words
+    return words[1:] if words[:1] == ["--"] else words
+
+
+def _fresh(options: Options, here: Bench) -> Live:
+    """A container context on the image that was asked for."""
+    reference = options.image or _only_notebook()
+    base = Base(reference)
+    workbench = here.workbench
+    workbench.build(None, base.title, (base,), on_event=here.on_event, cancel=here.cancel)
+    limits = workbench.limits(memory_bytes=options.memory, pids=options.pids, cpus=options.cpus)
+    wish = Wish(host_network=options.net == "host", limits=limits)
+    return workbench.fresh(here.image(), wish)
+
+
+def _only_notebook() -> str:
+    found = sorted(Path.cwd().glob("*.ipynb"))
+    if len(found) == 1:
+        return f"./{found[0].name}"
+    raise UsageError(
+        f"which image? there are {len(found) or 'no'} notebooks in this folder",
+        hint="name one: --image debian:bookworm, --image ./notebook.ipynb, --image NAME",
+    )
+
+
+class _Stdin:
+    """Our stdin as a pipe: the container gets no descriptor of the host but this one."""
+
+    def __init__(self) -> None:
+        self.read_end, self._write_end = os.pipe()
+
+    def begin(self) -> None:
+        """Copy from now on; the container has the other end."""
+        os.close(self.read_end)
+        threading.Thread(target=self._copy, daemon=True).start()
+
+    def _copy(self) -> None:
+        try:
+            while data := os.read(0, _CHUNK):
+                os.write(self._write_end, data)
+        except OSError:
+            pass  # it does not read any more, or we have no stdin
+        os.close(self._write_end)
+
+
+class _Watch:
+    """Carries a container's output out until it ends, is too late, or is stopped."""
+
+    def __init__(self, container: Container, here: Bench, timeout_s: float | None) -> None:
+        self._container = container
+        self._cancel_fd = here.cancel.fd
+        self._end = time.monotonic() + timeout_s if timeout_s else None
+        self._outputs = {container.stdout: 1, container.stderr: 2}
+
+    def carry(self, kept: dict[int, bytearray] | None) -> bool:
+        """Copy until its outputs are closed; True when time was up before that."""
+        poll = select.poll()
+        for fd in (*self._outputs, self._container.pidfd, self._cancel_fd):
+            poll.register(fd, select.POLLIN)
+        is_over = False
+        while self._outputs:
+            left = 200.0 if is_over else self._left_ms()
+            ready = [fd for fd, _ in poll.poll(left)]
+            if not ready and (is_over or left is not None):
+                # What it left behind may hold the outputs open for ever.
+                return not is_over
+            for fd in ready:
+                if fd in self._outputs:
+                    if not self._copy(fd, kept):
+                        poll.unregister(fd)
+                        del self._outputs[fd]
+                else:
+                    poll.unregister(fd)
+                    is_over = is_over or fd == self._container.pidfd
+                    if fd == self._cancel_fd:
+                        self._container.interrupt()
+        return False
+
+    def _left_ms(self) -> float | None:
+        return None if self._end is None else max(0.0, self._end - time.monotonic()) * 1000
+
+    def _copy(self, fd: int, kept: dict[int, bytearray] | None) -> bool:
+        data = os.read(fd, _CHUNK)
+        number = self._outputs[fd]
+        if kept is not None:
+            kept[number] += data
+        else:
+            _write_all(number, data)
+        return bool(data)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def _converse(terminal: Terminal, container: Container) -> None:
+    """Carry keys in and the screen out until the container is gone."""
+    poll = select.poll()
+    for fd in (0, terminal.master, container.pidfd):
+        poll.register(fd, select.POLLIN)
+    while True:
+        ready = {fd for fd, _ in poll.poll()}
+        if terminal.master in ready and not terminal.screen():
+            return
+        if container.pidfd in ready and terminal.master not in ready:
+            return
+        if 0 in ready:
+            terminal.keys()
