@@ -9,6 +9,7 @@ ContainerKernelError
 │   ├── InputNotFound      a file that %copy or -r names
 │   ├── DigestMismatch     .expected .found
 │   ├── StepFailed         .exit_code .tail
+│   ├── CommandFailed      .exit_code
 │   ├── InnerKernelDied    what ran the cell inside the container ended; the next cell has a new one
 │   └── Interrupted        the user stopped it: nothing was frozen
 ├── UsageError             a command was called wrongly (exit code 2)
@@ -107,6 +108,14 @@ class StepFailed(CellError):
         super().__init__("\n".join([message, *(f"  {line}" for line in tail)]), hint=hint)
         self.exit_code = exit_code
         self.tail = tuple(tail)
+
+
+class CommandFailed(CellError):
+    """A command in a container ended with an error."""
+
+    def __init__(self, message: str, exit_code: int, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.exit_code = exit_code
 
 
 class InnerKernelDied(CellError):

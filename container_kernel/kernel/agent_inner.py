@@ -231,14 +231,14 @@ class PythonInner(AgentInner):
 class ShellInner(AgentInner):
     """The agent in an image that has only ``sh``.
 
-    Its prompt on standard error says that a cell is over: a mark nobody can guess, the number of
+    Its prompt says that a cell is over: a mark nobody can guess, the number of
     the cell, the exit status.
     """
 
     def __init__(self, launched: Launched, around: Surroundings) -> None:
         self._mark = os.urandom(8).hex().encode()
         self._number = 0
-        self._errors = b""
+        self._held = {"stdout": b"", "stderr": b""}
         super().__init__(launched, around)
         prompt = f"{self._mark.decode()}$__ck_id:$?:"
         self._send(f". '{self.agent.file}'; __ck_id=0; PS1='{prompt}'\n".encode())
@@ -253,30 +253,36 @@ class ShellInner(AgentInner):
         return False
 
     def _on_output(self, name: str, data: bytes) -> None:
-        if name == "stdout":
-            super()._on_output(name, data)
-            return
-        self._errors += data
-        while (start := self._errors.find(self._mark)) >= 0:
-            parts = self._errors[start + len(self._mark) :].split(b":", 2)
-            if len(parts) < 3:
-                break
-            before, self._errors = self._errors[:start], parts[2]
-            self._on_error_text(before)
-            self._on_prompt(parts[0], parts[1])
-        else:
-            # A mark may be cut in two; its first half waits for the second.
-            kept = _overlap(self._errors, self._mark)
-            end = len(self._errors) - kept
-            text, self._errors = self._errors[:end], self._errors[end:]
-            self._on_error_text(text)
+        # Most shells prompt on standard error, busybox without a terminal on standard output.
+        self._held[name] += data
+        while self._take_prompt(name):
+            continue
+        held = self._held[name]
+        # A mark may be cut in two; its first half waits for the second.
+        start = held.find(self._mark)
+        start = len(held) - _overlap(held, self._mark) if start < 0 else start
+        self._held[name] = held[start:]
+        self._on_text(name, held[:start])
 
-    def _on_error_text(self, text: bytes) -> None:
+    def _take_prompt(self, name: str) -> bool:
+        """Act on the first whole prompt; False if there is none."""
+        before, mark, after = self._held[name].partition(self._mark)
+        parts = after.split(b":", 2)
+        if not mark or len(parts) < 3:
+            return False
+        self._held[name] = parts[2]
+        self._on_text(name, before)
+        self._on_prompt(parts[0], parts[1])
+        return True
+
+    def _on_text(self, name: str, text: bytes) -> None:
         if text and self.is_ready:
-            super()._on_output("stderr", text)
+            super()._on_output(name, text)
 
     def _on_prompt(self, number: bytes, status: bytes) -> None:
         if not self.is_ready:
+            self.process.drain("stderr")  # what an interactive shell says of having no terminal
+            self._held["stderr"] = b""
             self._became_ready(_SHELL_INFO)
         elif number == b"%d" % self._number and self.task is not None:
             self._end_cell(None if status == b"0" else _failure(status.decode("ascii", "replace")))

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .cells import OwnCells
 
 _PREWARM_AFTER_S = 0.05
+_RECALL_AFTER_S = 0.3  # the front end connects first
 # What is answered when no inner kernel runs that could answer better.
 _EMPTY: dict[str, Callable[[Dict], Dict]] = {
     "complete_request": lambda c: {
@@ -78,6 +79,7 @@ class App:
         signal.signal(signal.SIGINT, lambda *_: self.loop.call_soon(self.interrupt))
         signal.signal(signal.SIGTERM, lambda *_: self.loop.call_soon(self.close))
         self.front.status(None, "starting")
+        self.loop.call_later(_RECALL_AFTER_S, lambda: self.cells.recall())
         self.loop.run()
 
     # Requests
@@ -201,7 +203,9 @@ class App:
             else:
                 self.finish(publisher, error)
 
-        self.inners.run(task, lambda: self.cells.find_live(publisher), failed)
+        self.inners.when_ready(
+            lambda inner: inner.execute(task), lambda: self.cells.find_live(publisher), failed
+        )
 
     def finish(
         self, publisher: Publisher, error: BaseException | None, *, quiet: bool = False
@@ -225,9 +229,9 @@ class App:
         self.queue.done(request)
         if self.queue.running is None and self._cells and self._cells.has_base:
             self._prewarm.cancel()
-            self._prewarm = self.loop.call_later(_PREWARM_AFTER_S, self._make_ready)
+            self._prewarm = self.loop.call_later(_PREWARM_AFTER_S, self.make_ready)
 
-    def _make_ready(self) -> None:
+    def make_ready(self) -> None:
         """Start the inner kernel before the first run cell asks for it."""
         if self.queue.running is None and not self._is_closing and self._cells:
             self.inners.prepare(lambda: self.cells.find_live(None))

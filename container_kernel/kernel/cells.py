@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..build.cancel import Cancel
@@ -23,8 +24,15 @@ if TYPE_CHECKING:
 class OwnCells:
     """Parses cells, and runs those that are not for the inner kernel."""
 
-    def __init__(self, app: App, make_workbench: Callable[[], Workbench]) -> None:
+    def __init__(
+        self,
+        app: App,
+        make_workbench: Callable[[], Workbench],
+        notebook: Path | None = None,
+    ) -> None:
         self._app = app
+        self._notebook = notebook
+        self._directory = notebook.parent if notebook else Path.cwd()
         self._make_workbench = make_workbench
         self._made: Workbench | None = None
         self._cancel: Cancel | None = None
@@ -48,6 +56,17 @@ class OwnCells:
 
     def run(self, publisher: Publisher, cell: BuildCell | CommandCell) -> None:
         """Run a cell in the worker; ``App.finish`` follows."""
+        if isinstance(cell, CommandCell) and (needs := verbs.needs_live(cell.commands)):
+            self._app.inners.is_stale = True
+            self._app.inners.when_ready(
+                lambda _: self._run(publisher, cell),
+                lambda: self.find_live(publisher, needs.stage),
+                lambda error: self._app.finish(publisher, error),
+            )
+        else:
+            self._run(publisher, cell)
+
+    def _run(self, publisher: Publisher, cell: BuildCell | CommandCell) -> None:
         screen = Screen(self._app, publisher)
         cancel = self._new_cancel()
 
@@ -55,8 +74,10 @@ class OwnCells:
             if isinstance(cell, BuildCell):
                 self._build(publisher, cell, screen, cancel)
             else:
+                context = verbs.Context(self._workbench(), screen, cancel, self._directory)
                 for command in cell.commands:
-                    verbs.run(command, verbs.Context(self._workbench(), screen, cancel))
+                    cancel.check()
+                    verbs.run(command, context)
 
         def done(_: object, error: BaseException | None) -> None:
             self._ended(screen, cancel)
@@ -75,20 +96,25 @@ class OwnCells:
             cell_id if isinstance(cell_id, str) else None,
             str(publisher.request.content.get("code")),
             cell.items,
-            order=None,
+            order=self._order(),
             deleted=_texts(deleted),
             on_event=screen.on_event,
             cancel=cancel,
         )
 
-    def find_live(self, publisher: Publisher | None) -> Place:
-        """The present container; builds what is stale. Called in the worker."""
+    def _order(self) -> list[str] | None:
+        from ..workbench import cell_order
+
+        return cell_order(self._notebook) if self._notebook else None
+
+    def find_live(self, publisher: Publisher | None, stage: str | None = None) -> Place:
+        """A stage's container; builds what is stale. Called in the worker."""
         screen = Screen(self._app, publisher)
         cancel = self._new_cancel()
         try:
             workbench = self._workbench()
-            live = workbench.live(on_event=screen.on_event, cancel=cancel)
-            return Place(workbench.current or "", live)
+            live = workbench.live(stage, on_event=screen.on_event, cancel=cancel)
+            return Place(stage or workbench.current or "", live)
         finally:
             self._app.loop.call_soon(lambda: self._ended(screen, cancel))
 
@@ -118,6 +144,20 @@ class OwnCells:
         if self._made is not None:
             self._app.worker.submit(self._made.close, lambda *_: None)
 
+    def recall(self) -> None:
+        """Take up in the background what the last kernel of this notebook had built."""
+
+        def job() -> bool:
+            return self._workbench().recall()
+
+        def done(is_known: bool | None, error: BaseException | None) -> None:
+            # Whatever is wrong here is told by the first cell, which needs the same.
+            if is_known and error is None:
+                self.has_base = True
+                self._app.make_ready()
+
+        self._app.worker.submit(job, done)
+
     # Completion and help
 
     def assist(self, kind: str, code: str, content: Dict) -> Dict | None:
@@ -134,7 +174,7 @@ class OwnCells:
         return self._is_complete(code)
 
     def _complete(self, code: str, cursor: int) -> Dict | None:
-        names = verbs.names(self._made) if self._made is not None else {}
+        names = verbs.names(self._made, self._directory) if self._made is not None else {}
         found = help.complete(code, cursor, names, inner_magics=self._has_inner_magics)
         if found is None:
             return None

@@ -101,6 +101,7 @@ class Inner(ABC):
         self.info: Dict = {}
         self.is_ready = False
         self.is_closed = False
+        self.gave_up = False
         self.task: Task | None = None
         self.process = Process(launched.container, self.loop, self._on_output, self._ended)
         self._patience = self.loop.call_later(READY_TIMEOUT_S, self._give_up)
@@ -164,6 +165,7 @@ class Inner(ABC):
         self.listener.on_done(self, task, reply)
 
     def _give_up(self) -> None:
+        self.gave_up = True
         self.container.kill()
 
     def _ended(self) -> None:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InnerKernelDied, Interrupted
-from .inner import Inner, Launched, Surroundings, Task
+from .inner import READY_TIMEOUT_S, Inner, Launched, Surroundings, Task
 from .process import end
 from .worker import Worker
 
@@ -32,11 +32,11 @@ class Place:
     live: Live
 
 
-@dataclass
+@dataclass(frozen=True)
 class Waiting:
-    """A cell that cannot run yet, and who to tell if it never will."""
+    """What waits for an inner kernel, and who to tell if there will be none."""
 
-    task: Task
+    action: Callable[[Inner], object]
     failed: Callable[[BaseException], object]
 
 
@@ -72,9 +72,14 @@ class Inners:
         inner.execute(task)
         return True
 
-    def run(self, task: Task, find_live: FindLive, failed: Callable[[BaseException], object]) -> None:
-        """Make ready what is needed, then run a cell; ``failed`` is called if that cannot be."""
-        self._waiting = Waiting(task, failed)
+    def when_ready(
+        self,
+        action: Callable[[Inner], object],
+        find_live: FindLive,
+        failed: Callable[[BaseException], object],
+    ) -> None:
+        """Make ready what is needed, then call ``action``, or ``failed`` if that cannot be."""
+        self._waiting = Waiting(action, failed)
         self.prepare(find_live)
 
     def prepare(self, find_live: FindLive) -> None:
@@ -138,13 +143,15 @@ class Inners:
         inner, waiting = self.ready, self._waiting
         if inner is not None and waiting is not None and not self._is_preparing:
             self._waiting = None
-            inner.execute(waiting.task)
+            waiting.action(inner)
 
     def died(self, inner: Inner) -> InnerKernelDied:
         """Clear up after an inner kernel that ended by itself; what to tell the user."""
         error = _obituary(inner)
+        is_awaited = inner is self.current and not self._is_preparing
         self._remove(inner)
-        self._fail(error)
+        if is_awaited:  # else the workbench closed it for another that takes its place
+            self._fail(error)
         return error
 
     def _let_go(self, inner: Inner) -> None:
@@ -187,7 +194,11 @@ def _open(launched: Launched, around: Surroundings) -> Inner:
 
 def _obituary(inner: Inner) -> InnerKernelDied:
     exit_ = inner.process.exit()
-    what = "the kernel in the container" if inner.is_ready else "the kernel could not start: it"
-    words = inner.last_words()
-    text = "\n".join([f"{what} {exit_ or 'ended'}", *(f"  {line}" for line in words)])
+    if inner.gave_up:
+        what = f"the kernel in the container did not answer within {READY_TIMEOUT_S:.0f} s"
+    elif inner.is_ready:
+        what = f"the kernel in the container {exit_ or 'ended'}"
+    else:
+        what = f"the kernel could not start: it {exit_ or 'ended'}"
+    text = "\n".join([what, *(f"  {line}" for line in inner.last_words())])
     return InnerKernelDied(text)

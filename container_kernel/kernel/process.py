@@ -32,7 +32,8 @@ class Process:
         self._loop = loop
         self._on_output = on_output
         self._on_exit = on_exit
-        self._pipes = {"stdout": container.stdout, "stderr": container.stderr}
+        # Duplicates: whoever ends the container, in another thread, closes its own.
+        self._pipes = {"stdout": os.dup(container.stdout), "stderr": os.dup(container.stderr)}
         self._tail: deque[bytes] = deque(maxlen=64)
         self._timer: Timer | None = None
         self._pidfd: int | None = None
@@ -72,12 +73,16 @@ class Process:
             except OSError:
                 data = b""
             if not data:
-                self._loop.remove_reader(fd)
-                del self._pipes[name]
+                self._close(name)
                 return
             if name == "stderr":
                 self._tail.append(data[-_TAIL_BYTES:])
             self._on_output(name, data)
+
+    def _close(self, name: str) -> None:
+        fd = self._pipes.pop(name)
+        self._loop.remove_reader(fd)
+        os.close(fd)
 
     def drain_all(self) -> None:
         """Take what has been written to either pipe so far."""
@@ -96,8 +101,8 @@ class Process:
 
     def detach(self) -> None:
         """Stop watching; the process itself is somebody else's to end."""
-        for fd in self._pipes.values():
-            self._loop.remove_reader(fd)
+        for name in list(self._pipes):
+            self._close(name)
         if self._timer:
             self._timer.cancel()
         if self._pidfd is not None:

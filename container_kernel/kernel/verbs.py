@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import help
+from ..display import amounts
+from ..display import images as shown_images
+from ..display import layers as shown_layers
+from ..errors import BadArguments, NoBase
+from . import help, images
 from .magics import Command
+from .pump import pump
 
 if TYPE_CHECKING:
     from ..build.cancel import Cancel
+    from ..build.events import Image
+    from ..oci.digest import Digest
     from ..workbench import Workbench
     from .cells import Screen
 
@@ -22,24 +31,195 @@ class Context:
     workbench: Workbench
     screen: Screen
     cancel: Cancel
+    directory: Path
+
+
+@dataclass(frozen=True)
+class Needs:
+    """The live container a command runs in."""
+
+    stage: str | None
 
 
 def run(command: Command, context: Context) -> None:
-    """Do what ``command`` says."""
+    """Do what ``command`` says.
+
+    Raises:
+        ContainerKernelError: it cannot be done.
+    """
     _VERBS[command.name](command, context)
 
 
-def names(workbench: Workbench) -> dict[str, Callable[[str], Iterable[str]]]:
-    """Where completion finds names."""
-    return {"stage": lambda _: list(workbench.stages)}
+def needs_live(commands: Sequence[Command]) -> Needs | None:
+    """The live container that must run first, if the commands need one."""
+    found = next((command for command in commands if command.name == "sh"), None)
+    return Needs(found.args["stage"]) if found else None
+
+
+def names(workbench: Workbench, directory: Path) -> dict[str, Callable[[str], Iterable[str]]]:
+    """Where completion finds names. The tags are read in another thread than the worker."""
+    return {"stage": lambda _: list(workbench.stages), "path": help.folder(directory)}
 
 
 def _help(command: Command, context: Context) -> None:
     context.screen.show({"text/plain": help.help(command.args.word())})
 
 
+# The environment
+
+
 def _use(command: Command, context: Context) -> None:
     context.workbench.use(command.args.words[0])
 
 
-_VERBS: dict[str, Callable[[Command, Context], None]] = {"help": _help, "use": _use}
+def _layers(command: Command, context: Context) -> None:
+    stages = context.workbench.stages
+    stage = command.args.word() or context.workbench.current
+    if stage is None:
+        raise NoBase("there are no layers yet")
+    if stage not in stages:
+        raise BadArguments(f"no stage called {stage!r}", hint=f"stages are: {', '.join(stages)}")
+    context.screen.show(shown_layers.bundle(stages, stage, with_data=command.args["json"]))
+
+
+def _freeze(command: Command, context: Context) -> None:
+    tag = command.args.word()
+    full = images.full_name(tag) if tag else None
+    frozen = context.workbench.freeze(full, stage=command.args["stage"])
+    layer = frozen.layers[-1]
+    title = f"frozen as {layer.diff_id.short} · {amounts.size(layer.size)}"
+    title += f" · image {frozen.digest}"
+    cell = f"%base {full or frozen.digest}"
+    context.screen.show(shown_images.frozen(title, cell, full))
+
+
+def _tag(command: Command, context: Context) -> None:
+    name = images.full_name(command.args.words[0])
+    image = context.workbench.tag(name, command.args["stage"])
+    context.screen.show({"text/plain": f"{name} is {image.digest}"})
+
+
+# Images of the store
+
+
+def _image_list(command: Command, context: Context) -> None:
+    named = images.named(context.workbench.store)
+    context.screen.show(shown_images.listing(named, with_data=command.args["json"]))
+
+
+def _image_inspect(command: Command, context: Context) -> None:
+    image = _image(command.args.word(), context)
+    known = images.names_of(context.workbench.store, image.digest)
+    context.screen.show(
+        shown_images.inspection(image, known, with_data=command.args["json"])
+    )
+
+
+def _image(reference: str | None, context: Context) -> Image:
+    """An image by stage or name; the current stage's when none is given."""
+    workbench = context.workbench
+    if reference is None or reference in workbench.stages:
+        return workbench.image(
+            reference, on_event=context.screen.on_event, cancel=context.cancel
+        )
+    return images.image(workbench.store, images.find(workbench.store, reference))
+
+
+def _digest(reference: str | None, context: Context) -> Digest:
+    return _image(reference, context).digest
+
+
+def _image_tag(command: Command, context: Context) -> None:
+    reference, name = command.args.words
+    digest = _digest(reference, context)
+    full = images.tag(context.workbench.store, digest, name)
+    context.screen.show({"text/plain": f"{full} is {digest}"})
+
+
+def _image_rm(command: Command, context: Context) -> None:
+    removed = images.remove(context.workbench.store, command.args.words)
+    context.screen.show({"text/plain": "removed " + ", ".join(removed)})
+
+
+def _image_save(command: Command, context: Context) -> None:
+    *reference, file = command.args.words
+    digest = _digest(reference[0] if reference else None, context)
+    path = _path(file, context)
+    images.save(context.workbench.store, digest, path, command.args["format"])
+    context.screen.show({"text/plain": f"saved {digest} to {file}"})
+
+
+def _image_load(command: Command, context: Context) -> None:
+    path = _path(command.args.words[0], context)
+    loaded = images.load(context.workbench.store, path, command.args["as"])
+    lines = [f"loaded {digest}" + (f" as {name}" if name else "") for name, digest in loaded]
+    context.screen.show({"text/plain": "\n".join(lines)})
+
+
+def _path(name: str, context: Context) -> Path:
+    """A path in the notebook's folder; one that starts with / or ~ is where it says."""
+    return context.directory / Path(name).expanduser()
+
+
+# Running
+
+
+def _sh(command: Command, context: Context) -> None:
+    workbench = context.workbench
+    stage = command.args["stage"]
+    live = workbench.live(stage, on_event=context.screen.on_event, cancel=context.cancel)
+    container = live.exec(["sh", "-c", command.body or ""], {})
+    try:
+        pump(container, context.screen.stream, context.cancel)
+    finally:
+        container.delete()
+
+
+def _run(command: Command, context: Context) -> None:
+    from ..runtime.live import Wish
+
+    workbench, args = context.workbench, command.args
+    image = _image(args["image"] or args["stage"], context)
+    limits = workbench.limits(
+        memory_bytes=args["memory"], pids=args["pids"], cpus=args["cpus"]
+    )
+    wish = Wish(host_network=args["net"] == "host", limits=limits)
+    live = workbench.fresh(image, wish)
+    try:
+        stdin = _memory_file(command.body or "") if args.words else None
+        argv = list(args.words) or ["sh", "-c", command.body or ""]
+        try:
+            container = live.start(argv, {}, stdin=stdin)
+        finally:
+            if stdin is not None:
+                os.close(stdin)
+        pump(container, context.screen.stream, context.cancel, timeout_s=args["timeout"])
+    finally:
+        live.close()
+
+
+def _memory_file(text: str) -> int:
+    """A file that is nowhere, with ``text`` in it, to be read from its start."""
+    fd = os.memfd_create("stdin")
+    with os.fdopen(os.dup(fd), "w", encoding="utf-8") as file:
+        file.write(text)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+_VERBS: dict[str, Callable[[Command, Context], None]] = {
+    "help": _help,
+    "use": _use,
+    "layers": _layers,
+    "freeze": _freeze,
+    "tag": _tag,
+    "images": _image_list,
+    "image list": _image_list,
+    "image inspect": _image_inspect,
+    "image tag": _image_tag,
+    "image rm": _image_rm,
+    "image save": _image_save,
+    "image load": _image_load,
+    "sh": _sh,
+    "run": _run,
+}
