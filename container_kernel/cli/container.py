@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..build.events import Event, OnEvent, StepFinished
 from ..build.step import Base
 from ..errors import UsageError
 from ..runtime.live import Live, Wish
@@ -81,10 +82,21 @@ def _fresh(options: Options, here: Bench) -> Live:
     reference = options.image or _only_notebook()
     base = Base(reference)
     workbench = here.workbench
-    workbench.build(None, base.title, (base,), on_event=here.on_event, cancel=here.cancel)
+    on_event = _unless_cached(here.on_event)
+    workbench.build(None, base.title, (base,), on_event=on_event, cancel=here.cancel)
     limits = workbench.limits(memory_bytes=options.memory, pids=options.pids, cpus=options.cpus)
     wish = Wish(host_network=options.net == "host", limits=limits)
     return workbench.fresh(here.image(), wish)
+
+
+def _unless_cached(on_event: OnEvent) -> OnEvent:
+    """Tell only of what takes time: a command's own output is what its user looks at."""
+
+    def tell(event: Event) -> None:
+        if not (isinstance(event, StepFinished) and event.cached):
+            on_event(event)
+
+    return tell
 
 
 def _only_notebook() -> str:

@@ -10,7 +10,7 @@ name, in memory that does not depend on what the headers claim.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -75,11 +75,13 @@ class TarReader:
     """The entries of ``stream``, one after the other.
 
     Iterating raises ``ImageError`` for anything malformed or ambiguous. When it ends without
-    error, the whole stream was read.
+    error, the whole stream was read. ``skip`` jumps over that many bytes of content nobody reads,
+    where the stream can; it returns how many there were.
     """
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, skip: Callable[[int], int] | None = None) -> None:
         self._stream = stream
+        self._skip = skip
         self._left = 0
         self._gap = 0
         self.position = 0
@@ -107,6 +109,8 @@ class TarReader:
         self._exactly(gap)
 
     def _next_header(self) -> bytes | None:
+        if self._skip is not None:
+            self._jump(self._skip)
         for _ in self.content():
             pass
         block = self._block()
@@ -117,6 +121,13 @@ class TarReader:
             return None
         _check_sum(block)
         return block
+
+    def _jump(self, skip: Callable[[int], int]) -> None:
+        skipped = skip(self._left)
+        self.position += skipped
+        if skipped < self._left:
+            raise ImageError("the tar is cut off in the middle of an entry")
+        self._left = 0
 
     def _end(self) -> None:
         """Two zero blocks end a tar; writers may pad them with more zeros, and nothing else."""

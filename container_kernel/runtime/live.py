@@ -73,6 +73,7 @@ class Live:
             host.unbind(work)
             raise
         self.ipc_dir = host.new_folder("ipc")
+        self.ipc_mount = IPC
         owner = store.idmap.to_disk(self._user.uid)
         os.chown(self.ipc_dir, owner, owner)
         self.ipc_dir.chmod(0o700)

@@ -1,0 +1,284 @@
+"""Execute: run one command on top of a chain of layers and freeze what it changed.
+
+The command runs in a container of its own. When it has ended, whatever it left running is gone
+with the container, the overlay is unmounted, and its upper directory *is* the difference: times
+and volatile files are put right in place, the layer's tar is streamed into the hasher only, and
+the folder is renamed into the store. No data is copied.
+"""
+
+from __future__ import annotations
+
+import codecs
+import os
+import select
+import shlex
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..errors import ContainerKernelError, RuntimeFailed, StepFailed
+from ..oci.changeset import Clamp, tree_digest
+from ..oci.digest import Digest
+from ..runtime import profile
+from ..runtime.bundle import ContainerSpec, Limits, Mount, Process
+from ..runtime.container import Container, Exit
+from ..runtime.host import Host
+from ..runtime.identity import User, resolve_user
+from ..runtime.rootfs import Rootfs
+from ..store.snapshots import Active, Snapshot
+from ..store.store import Store
+from . import site, volatile
+from .cancel import Cancel
+from .site import Site
+
+CACHE = "/run/cache"
+"""Where download caches appear in a step."""
+_TAIL_LINES = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """What a step runs: a script and its surroundings. ``user`` is the image config's text."""
+
+    script: str
+    env: Mapping[str, str] = field(default_factory=dict)
+    workdir: str = "/"
+    user: str = ""
+    host_network: bool = True
+    caches: Mapping[str, Path] = field(default_factory=dict)
+    binds: Mapping[str, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """What every step of a build shares."""
+
+    host: Host
+    store: Store
+    site: Site
+    limits: Limits
+
+
+class Tail:
+    """The last lines of a log, for the error message."""
+
+    def __init__(self) -> None:
+        self._lines: deque[str] = deque(maxlen=_TAIL_LINES)
+        self._rest = ""
+
+    def add(self, text: str) -> None:
+        """More of the log."""
+        *lines, self._rest = (self._rest + text).split("\n")
+        self._lines.extend(line.rpartition("\r")[2] for line in lines if line.strip())
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The last lines, the unfinished one included."""
+        rest = [self._rest] if self._rest.strip() else []
+        return tuple([*self._lines, *rest][-_TAIL_LINES:])
+
+
+def run_and_freeze(
+    place: Workplace,
+    parent: Digest,
+    command: Command,
+    *,
+    title: str,
+    epoch: int,
+    on_log: Callable[[str], None],
+    cancel: Cancel,
+) -> Snapshot:
+    """Run ``command`` on the file system named ``parent``; freeze and return the new layer.
+
+    Raises:
+        StepFailed: the command ended with an error; nothing was frozen.
+        Interrupted: ``cancel`` was set; its whole process tree is gone, nothing was frozen.
+    """
+    started = time.time()
+    rootfs = _prepare(place, parent, command)
+    try:
+        tail = Tail()
+
+        def log(text: str) -> None:
+            tail.add(text)
+            on_log(text)
+
+        exit_ = _run(place, rootfs, command, epoch, log, cancel)
+        if exit_.status != 0:
+            raise _failure(title, exit_, tail.lines)
+        rootfs.unmount()
+        return freeze(place.store, rootfs.active, title, Clamp(started, epoch))
+    except BaseException:
+        rootfs.discard()
+        raise
+
+
+def freeze(store: Store, active: Active, created_by: str, clamp: Clamp) -> Snapshot:
+    """Make the layer that ``active`` holds permanent; on disk when this returns."""
+    volatile.drop(active.upper)
+    diff_id, size = tree_digest(
+        active.upper, idmap=store.idmap, userxattr=store.userxattr, clamp=clamp
+    )
+    return store.snapshots.commit(active, diff_id, size, created_by)
+
+
+def _prepare(place: Workplace, parent: Digest, command: Command) -> Rootfs:
+    caches = [*command.caches]
+    return Rootfs(
+        place.host,
+        place.store,
+        parent,
+        folders=[site.FOLDER, *caches],
+        files=command.binds,
+        texts={"/run/step": command.script, "/etc/hosts": "127.0.0.1 localhost\n"},
+    )
+
+
+def _run(
+    place: Workplace,
+    rootfs: Rootfs,
+    command: Command,
+    epoch: int,
+    on_log: Callable[[str], None],
+    cancel: Cancel,
+) -> Exit:
+    host = place.host
+    codename = None
+    os_release = rootfs.read("/etc/os-release") or ""
+    if site.os_release_field(os_release, "ID") == "debian":
+        codename = site.os_release_field(os_release, "VERSION_CODENAME")
+    files = place.site.texts(codename)
+    folder = _site_folder(place, files)
+    names = ("/etc/resolv.conf", "/etc/hosts") if command.host_network else ()
+    read_only = {
+        **place.site.binds(),
+        **command.binds,
+        **{name: Path(name) for name in names},
+    }
+    bound = []
+    mounts = [Mount.bind(folder, site.FOLDER, readonly=True)]
+    try:
+        for target, source in read_only.items():
+            if source.exists():
+                bound.append(host.bind(source))
+                mounts.append(Mount.bind(bound[-1], target, readonly=True))
+        for target, source in command.caches.items():
+            bound.append(host.bind(source, readonly=False))
+            mounts.append(Mount.bind(bound[-1], target))
+        user = resolve_user(rootfs.fd, command.user)
+        spec = ContainerSpec(
+            rootfs=rootfs.path,
+            process=Process(
+                args=_interpreter(command),
+                env=_environment(place, command, user, epoch, files),
+                uid=user.uid,
+                gid=user.gid,
+                groups=user.groups,
+                capabilities=profile.BUILD_CAPABILITIES,
+            ),
+            idmap=place.store.idmap,
+            limits=place.limits,
+            mounts=tuple(mounts),
+            hostname="build",
+            host_network=command.host_network,
+            pretend_ownership=place.store.idmap.squash,
+        )
+        try:
+            container = host.runtime.run(spec, init=False, merge_output=True)
+        except RuntimeFailed as error:
+            raise _no_start(rootfs, command, error) from error
+        return follow(container, on_log, cancel)
+    finally:
+        for target_path in bound:
+            host.unbind(target_path)
+
+
+def follow(container: Container, on_log: Callable[[str], None], cancel: Cancel) -> Exit:
+    """Pass output on until the container ends; kill it when ``cancel`` is set."""
+    decoder = _Utf8()
+    watched = [container.stdout, container.pidfd, cancel.fd]
+    try:
+        while True:
+            ready = select.select(watched, [], [])[0]
+            if cancel.fd in ready:
+                container.kill()
+                cancel.check()
+            if container.stdout in ready:
+                data = os.read(container.stdout, 1 << 16)
+                on_log(decoder(data)) if data else watched.remove(container.stdout)
+            elif container.pidfd in ready:
+                exit_ = container.wait()
+                assert exit_ is not None
+                _drain(container.stdout, lambda data: on_log(decoder(data)))
+                return exit_
+    finally:
+        container.delete()
+
+
+class _Utf8:
+    """Decode a stream in pieces; what is no UTF-8 becomes replacement characters."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def __call__(self, data: bytes) -> str:
+        return self._decoder.decode(data)
+
+
+def _drain(fd: int, on_data: Callable[[bytes], None]) -> None:
+    """What is left in a pipe whose writers are gone."""
+    while data := os.read(fd, 1 << 16):
+        on_data(data)
+
+
+def _interpreter(command: Command) -> tuple[str, ...]:
+    """``/bin/sh -e``, or what the script's first line asks for."""
+    first = command.script.partition("\n")[0]
+    if first.startswith("#!"):
+        return (*shlex.split(first[2:]), "/run/step")
+    return ("/bin/sh", "-e", "/run/step")
+
+
+def _environment(
+    place: Workplace, command: Command, user: User, epoch: int, files: Mapping[str, str]
+) -> dict[str, str]:
+    return {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOME": user.home,
+        **place.site.environment(files),
+        "SOURCE_DATE_EPOCH": str(epoch),
+        "LC_ALL": "C.UTF-8",
+        **command.env,
+    }
+
+
+def _site_folder(place: Workplace, files: Mapping[str, str]) -> Path:
+    """The site's files in a folder of the host, to be bound at ``/run/site``."""
+    folder = place.host.new_folder("site")
+    for path, text in {**dict.fromkeys(place.site.binds(), ""), **files}.items():
+        target = folder / os.path.relpath(path, site.FOLDER)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)
+    return folder
+
+
+def _failure(title: str, exit_: Exit, tail: tuple[str, ...]) -> StepFailed:
+    return StepFailed(
+        f"{title}: the command {exit_}",
+        exit_code=exit_.status,
+        tail=tail,
+        hint="the steps before it are frozen; change this cell and run it again to go on from there",
+    )
+
+
+def _no_start(rootfs: Rootfs, command: Command, error: RuntimeFailed) -> ContainerKernelError:
+    program = _interpreter(command)[0]
+    if rootfs.open(program, os.O_PATH) is None:
+        return StepFailed(
+            f"the image has no {program} to run this step",
+            exit_code=None,
+            hint="an earlier step removed it, or the base never had it; change that cell",
+        )
+    return error

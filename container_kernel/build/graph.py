@@ -1,0 +1,60 @@
+"""Graph: what a step depends on, as one cache key.
+
+A key is the name of the file system below, the step's meaning, and the content of its declared
+inputs; never a time, never a tag. Two steps with one key make the same layer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+
+from ..oci.digest import Digest
+from ..oci.spec import ImageConfig
+from .step import MEANING, Copy, Download, Packages, Shell
+
+
+def cache_key(
+    step: Shell | Packages | Copy | Download,
+    parent: Digest,
+    config: ImageConfig,
+    inputs: Mapping[str, str],
+    epoch: int,
+) -> str:
+    """64 hexadecimal digits that name the layer ``step`` makes on top of ``parent``.
+
+    ``inputs`` names content the step reads: a file's digest, another stage's chain ID.
+    """
+    kind, meaning = _meaning(step, config)
+    parts = {
+        "parent": str(parent),
+        "kind": kind,
+        "version": MEANING[kind],
+        "meaning": meaning,
+        "inputs": dict(inputs),
+        "platform": platform.machine(),
+        "epoch": epoch,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def definition_key(definition: Mapping[str, object]) -> str:
+    """The key of a base made from a definition in ``images/``."""
+    parts = {"kind": "definition", "version": 1, "platform": platform.machine(), **definition}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _meaning(
+    step: Shell | Packages | Copy | Download, config: ImageConfig
+) -> tuple[str, list[object]]:
+    around: list[object] = [sorted(config.env), config.workdir, config.user]
+    if isinstance(step, Shell):
+        return "build", [step.body, step.net, list(step.cache), *around]
+    if isinstance(step, Packages):
+        # As a set: the order in which packages are named decides nothing.
+        return step.manager, [sorted(set(step.names)), list(step.options), sorted(config.env)]
+    if isinstance(step, Copy):
+        return "copy", [len(step.sources), step.destination, config.workdir]
+    return "download", [step.digest, step.destination, step.url.rpartition("/")[2], config.workdir]

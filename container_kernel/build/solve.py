@@ -1,0 +1,361 @@
+"""Solve: from a base and steps to a frozen image, running only what is not frozen yet."""
+
+from __future__ import annotations
+
+import posixpath
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import unquote
+
+from ..errors import (
+    BadArguments,
+    ContainerKernelError,
+    InputNotFound,
+)
+from ..oci.changeset import Clamp
+from ..oci.digest import Digest
+from ..oci.spec import Descriptor, History, ImageConfig, MediaType
+from ..runtime.rootfs import Rootfs
+from ..store.snapshots import Snapshot
+from . import settings
+from .cancel import Cancel
+from .events import About, Image, Layer, OnEvent
+from .execute import Command, Workplace, freeze, run_and_freeze
+from .graph import cache_key
+from .inputs import Folder, Placer
+from .packages import command_for
+from .step import Copy, Download, Packages, Setting, Shell, Step
+
+
+@dataclass(frozen=True, slots=True)
+class Numbered:
+    """A step with its place in the notebook, for events."""
+
+    step: Step
+    step_id: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a chain is built: the image so far, its layers, and the time new files get."""
+
+    config: ImageConfig
+    descriptors: tuple[Descriptor, ...]
+    layers: tuple[Layer, ...]
+    epoch: int
+
+    @property
+    def chain_id(self) -> Digest:
+        """The name of the file system so far."""
+        return self.layers[-1].chain_id
+
+    def with_config(self, config: ImageConfig, created_by: str) -> Progress:
+        """The same file system with another config."""
+        entry = History(created=config.created, created_by=created_by, empty_layer=True)
+        return replace(self, config=replace(config, history=(*config.history, entry)))
+
+    def with_layer(self, layer: Layer) -> Progress:
+        """One layer more."""
+        entry = History(created=self.config.created, created_by=layer.created_by)
+        config = replace(
+            self.config,
+            diff_ids=(*self.config.diff_ids, layer.diff_id),
+            history=(*self.config.history, entry),
+        )
+        # An uncompressed tar is its own blob: the manifest can name it before it exists as one.
+        blob = Descriptor(media_type=MediaType.LAYER, digest=layer.diff_id, size=layer.size)
+        return replace(
+            self,
+            config=config,
+            descriptors=(*self.descriptors, blob),
+            layers=(*self.layers, layer),
+        )
+
+
+class Solver:
+    """Builds chains of steps in one workplace.
+
+    ``stage_chain`` answers which file system a stage has (for ``%copy --from``), building it if
+    need be. With ``use_cache`` off, every step runs once more.
+    """
+
+    def __init__(
+        self,
+        place: Workplace,
+        directory: Path,
+        stage_chain: Callable[[str], Digest],
+        *,
+        use_cache: bool = True,
+    ) -> None:
+        self._place = place
+        self._store = place.store
+        self._directory = directory
+        self._stage_chain = stage_chain
+        self._use_cache = use_cache
+
+    def solve(
+        self,
+        base: Progress,
+        steps: Sequence[Numbered],
+        *,
+        stage: str,
+        total: int,
+        on_event: OnEvent,
+        cancel: Cancel,
+    ) -> Progress:
+        """Build ``steps`` on ``base``, one event stream for all.
+
+        Raises:
+            ContainerKernelError: a step failed; the ones before it are frozen.
+        """
+        progress = base
+        for numbered in steps:
+            cancel.check()
+            about = About(
+                step_id=numbered.step_id,
+                stage=stage,
+                number=numbered.number,
+                total=total,
+                title=numbered.step.title,
+            )
+            progress = self._one(progress, numbered.step, about, on_event, cancel)
+        return progress
+
+    def image(self, progress: Progress) -> Image:
+        """Freeze ``progress`` as an image: its config and manifest are in the store."""
+        digest = self._store.put_image(progress.config, progress.descriptors)
+        manifest = self._store.manifest(digest)
+        return Image(digest, manifest.config.digest, progress.config, progress.layers)
+
+    def _one(
+        self, progress: Progress, step: Step, about: About, on_event: OnEvent, cancel: Cancel
+    ) -> Progress:
+        if isinstance(step, Setting):
+            config = settings.apply(progress.config, step)
+            on_event(about.finished(None))
+            return progress.with_config(config, step.title)
+        started = time.monotonic()
+        try:
+            layer = self._layer(progress, step, about, on_event, cancel)
+        except ContainerKernelError as error:
+            on_event(about.failed(error, time.monotonic() - started))
+            raise
+        on_event(about.finished(layer))
+        return progress.with_layer(layer)
+
+    def _layer(
+        self,
+        progress: Progress,
+        step: Shell | Packages | Copy | Download,
+        about: About,
+        on_event: OnEvent,
+        cancel: Cancel,
+    ) -> Layer:
+        inputs = self._inputs(step)
+        key = cache_key(step, progress.chain_id, progress.config, inputs, progress.epoch)
+        found = self._cached(key, step) if self._use_cache else None
+        if found:
+            return found
+        on_event(about.started())
+
+        def log(text: str) -> None:
+            on_event(about.log(text))
+
+        told: list[bool] = []
+
+        def wait() -> None:
+            if not told:
+                told.append(True)
+                log("another notebook is building this step; waiting for it\n")
+            cancel.pause(0.05)
+
+        started = time.monotonic()
+        with self._store.building(key, wait):
+            found = self._cached(key, step) if self._use_cache else None
+            if found:
+                return found
+            snapshot = self._run(progress, step, log, cancel)
+            seconds = time.monotonic() - started
+            self._store.index.remember_layer(key, snapshot.chain_id, seconds)
+        return layer_of(snapshot, step.title, seconds, cached=False)
+
+    def _cached(self, key: str, step: Step) -> Layer | None:
+        hit = self._store.index.find_layer(key)
+        snapshot = self._store.snapshots.get(hit.chain_id) if hit else None
+        if hit is None or snapshot is None:
+            return None
+        return layer_of(snapshot, step.title, hit.seconds, cached=True)
+
+    def _inputs(self, step: Shell | Packages | Copy | Download) -> dict[str, str]:
+        """What the step reads, named by content."""
+        if isinstance(step, Packages) and step.files:
+            folder = Folder.of_notebook(self._directory)
+            try:
+                return {name: str(Digest.of(folder.read(name))) for name in step.files}
+            finally:
+                folder.close()
+        if isinstance(step, Copy):
+            if step.from_stage:
+                return {" ".join(step.sources): str(self._stage_chain(step.from_stage))}
+            folder = Folder.of_notebook(self._directory)
+            try:
+                for source in step.sources:
+                    folder.check(source)
+                return {"content": str(folder.digest(step.sources))}
+            finally:
+                folder.close()
+        return {}
+
+    def _run(
+        self,
+        progress: Progress,
+        step: Shell | Packages | Copy | Download,
+        log: Callable[[str], None],
+        cancel: Cancel,
+    ) -> Snapshot:
+        if isinstance(step, Shell):
+            return self._run_command(progress, step, self._shell(progress, step), log, cancel)
+        if isinstance(step, Packages):
+            files = self._requirement_files(step)
+            env = settings.environment(progress.config)
+            command = command_for(step, self._store, files, env)
+            return self._run_command(progress, step, command, log, cancel)
+        return self._place_files(progress, step, log, cancel)
+
+    def _run_command(
+        self,
+        progress: Progress,
+        step: Step,
+        command: Command,
+        log: Callable[[str], None],
+        cancel: Cancel,
+    ) -> Snapshot:
+        return run_and_freeze(
+            self._place,
+            progress.chain_id,
+            command,
+            title=step.title,
+            epoch=progress.epoch,
+            on_log=log,
+            cancel=cancel,
+        )
+
+    def _shell(self, progress: Progress, step: Shell) -> Command:
+        config = progress.config
+        return Command(
+            script=step.body,
+            env=settings.environment(config),
+            workdir=config.workdir or "/",
+            user=config.user or "",
+            host_network=step.net == "host",
+            caches={path: self._store.cache_folder(_cache_name(path)) for path in step.cache},
+        )
+
+    def _requirement_files(self, step: Packages) -> Mapping[str, Path]:
+        """Copies of the requirement files: the notebook's may change while the step runs."""
+        if not step.files:
+            return {}
+        folder = Folder.of_notebook(self._directory)
+        copies = self._place.host.new_folder("requirements")
+        try:
+            result = {}
+            for number, name in enumerate(step.files):
+                result[name] = copies / str(number)
+                result[name].write_bytes(folder.read(name))
+            return result
+        finally:
+            folder.close()
+
+    def _place_files(
+        self,
+        progress: Progress,
+        step: Copy | Download,
+        log: Callable[[str], None],
+        cancel: Cancel,
+    ) -> Snapshot:
+        started = time.time()
+        if isinstance(step, Download):
+            self._fetch(step, log, cancel)
+        rootfs = Rootfs(self._place.host, self._store, progress.chain_id)
+        try:
+            placer = Placer(rootfs.fd, self._store.idmap)
+            workdir = progress.config.workdir or "/"
+            if isinstance(step, Download):
+                self._place_download(step, placer, workdir)
+            else:
+                self._place_copies(step, placer, workdir)
+            rootfs.unmount()
+            return freeze(
+                self._store, rootfs.active, step.title, Clamp(started, progress.epoch)
+            )
+        except BaseException:
+            rootfs.discard()
+            raise
+
+    def _place_copies(self, step: Copy, placer: Placer, workdir: str) -> None:
+        destination = _destination(step.destination, workdir)
+        if step.from_stage is None:
+            folder = Folder.of_notebook(self._directory)
+            before = folder.digest(step.sources)
+            placer.copy(folder, step.sources, destination)
+            changed = folder.digest(step.sources) != before
+            folder.close()
+            if changed:
+                raise InputNotFound(
+                    f"{' '.join(step.sources)} changed while it was copied",
+                    hint="run the cell again when nothing writes there",
+                )
+            return
+        other = Rootfs(self._place.host, self._store, self._stage_chain(step.from_stage))
+        try:
+            folder = Folder(other.path, f"stage {step.from_stage!r}")
+            for source in step.sources:
+                folder.check(source)
+            placer.copy(folder, step.sources, destination)
+            folder.close()
+        finally:
+            other.discard()
+
+    def _place_download(self, step: Download, placer: Placer, workdir: str) -> None:
+        name = posixpath.basename(unquote(step.url.partition("?")[0]))
+        destination = _destination(step.destination or "./", workdir)
+        if destination.endswith("/") or placer.is_folder(destination):
+            destination = posixpath.join(destination, name or "download")
+        with self._store.content.open(Digest(step.digest)) as blob:
+            placer.write(blob, destination)
+
+    def _fetch(self, step: Download, log: Callable[[str], None], cancel: Cancel) -> None:
+        """Bring the file into the store, where its digest names it; once is enough."""
+        try:
+            digest = Digest(step.digest)
+        except ValueError as error:
+            raise BadArguments(
+                f"%download needs the file's digest, sha256: and 64 hexadecimal digits: {error}",
+                hint=f"sha256sum prints it: curl -L {step.url} | sha256sum",
+            ) from error
+        if self._store.content.has(digest):
+            log("in the store already\n")
+            return
+        from .fetch import fetch  # urllib takes 30 ms to import: only for those who download
+
+        fetch(step.url, digest, self._place, cancel)
+
+
+def layer_of(snapshot: Snapshot, title: str, seconds: float, *, cached: bool) -> Layer:
+    return Layer(
+        snapshot.diff_id, snapshot.chain_id, snapshot.size, title, seconds, cached=cached
+    )
+
+
+def _destination(path: str, workdir: str) -> str:
+    """Absolute in the image; a final slash is kept, it means "into this folder"."""
+    whole = posixpath.normpath(posixpath.join("/", workdir, path))
+    ends_in_folder = path.endswith("/") or path in (".", "..")
+    return whole.rstrip("/") + "/" if ends_in_folder else whole
+
+
+def _cache_name(path: str) -> str:
+    return "build-" + Digest.of(path.encode()).hex[:16]
