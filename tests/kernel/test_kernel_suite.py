@@ -1,0 +1,83 @@
+"""Jupyter's own suite for kernels, on each kind of inner kernel."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import unittest
+from pathlib import Path
+
+import jupyter_kernel_test
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def kernelspecs(tmp_path_factory):
+    """Kernelspecs of the three kinds, where jupyter_client looks."""
+    folder = tmp_path_factory.mktemp("jupyter")
+    script = str(Path(__file__).with_name("local_kernel.py"))
+    for kind in ("ipykernel", "python", "sh"):
+        work = tmp_path_factory.mktemp(kind)
+        spec = {
+            "argv": [sys.executable, script, "{connection_file}", str(work), kind],
+            "display_name": kind,
+            "language": "python",
+            "interrupt_mode": "message",
+            "env": {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
+        }
+        place = folder / "kernels" / f"test-{kind}"
+        place.mkdir(parents=True)
+        (place / "kernel.json").write_text(json.dumps(spec))
+    patch = pytest.MonkeyPatch()
+    patch.setenv("JUPYTER_PATH", str(folder))
+    yield
+    patch.undo()
+
+
+class PythonSuite(jupyter_kernel_test.KernelTests):
+    """What a Python kernel must pass."""
+
+    language_name = "python"
+    file_extension = ".py"
+    code_hello_world = "print('hello, world')"
+    code_stderr = "import sys; print('test', file=sys.stderr)"
+    completion_samples = [{"text": "zi", "matches": {"zip"}}]  # noqa: RUF012
+    complete_code_samples = ["1", "print('hello, world')", "def f(x):\n  return x*2\n\n\n"]  # noqa: RUF012
+    incomplete_code_samples = ["print('''hello", "def f(x):\n  x*2"]  # noqa: RUF012
+    invalid_code_samples = ["import = 7q"]  # noqa: RUF012
+    code_generate_error = "raise"
+    code_execute_result = [{"code": "1+2+3", "result": "6"}]  # noqa: RUF012
+    code_display_data = [  # noqa: RUF012
+        {"code": "from IPython.display import HTML, display; display(HTML('<b>x</b>'))",
+         "mime": "text/html"},
+    ]  # fmt: skip
+    code_history_pattern = "1?2*"
+    supported_history_operations = ("tail", "search")
+    code_inspect_sample = "zip"
+    code_clear_output = "from IPython.display import clear_output; clear_output()"
+
+
+class TestIpykernelInside(PythonSuite):
+    kernel_name = "test-ipykernel"
+    code_page_something = "zip?"
+
+
+class TestPythonAgent(PythonSuite):
+    kernel_name = "test-python"
+    supported_history_operations = ("tail", "range", "search")
+
+
+class TestShellAgent(jupyter_kernel_test.KernelTests):
+    kernel_name = "test-sh"
+    code_hello_world = "echo 'hello, world'"
+    code_stderr = "echo test >&2"
+    code_generate_error = "false"
+
+    @unittest.skip("before an image says otherwise the language is python")
+    def test_kernel_info(self): ...
+
+
+del PythonSuite
