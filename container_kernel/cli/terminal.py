@@ -19,11 +19,12 @@ import tty
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-# Descriptor 0 is the pseudo-terminal: everything else is sent there too. `setsid -w -c` makes it
-# the controlling one, for job control and Ctrl-C; images without it do without.
+# Descriptor 0 is the pseudo-terminal: everything else is sent there too. `setsid -c` makes it the
+# controlling one, for job control and Ctrl-C; images without it do without. No exec before it: the
+# leader of a process group cannot begin a session without another fork, which nobody would await.
 _BEGIN = (
     "exec >&0 2>&0; export TERM={term}; "
-    'if setsid -w true 2>/dev/null; then exec setsid -w -c "$@"; fi; exec "$@"'
+    'if command -v setsid >/dev/null; then setsid -c "$@"; exit $?; fi; exec "$@"'
 )
 _SHELL = "if command -v bash >/dev/null; then exec bash -i; fi; exec sh -i"
 

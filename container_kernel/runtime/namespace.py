@@ -127,13 +127,13 @@ def _guide(stone: int, subordinate: tuple[_Range, _Range] | None, report: int, g
                     raise HostError(problem, hint=_SUBUID_REMEDY)
             elif word == "reaper":
                 reaper = int(rest)
+                os.waitpid(stone, 0)  # from here on the reaper is our own child
+                os.write(go, b"p")
             elif word == "ready":
-                os.waitpid(stone, 0)
                 return reaper
             elif word == "failed":
-                os.waitpid(stone, 0)
+                os.waitpid(reaper or stone, 0)
                 raise HostError(rest, hint=_userns_remedy())
-    os.waitpid(stone, 0)
     raise HostError("the process that makes namespaces ended without a word")
 
 
@@ -187,16 +187,14 @@ def _cross(
     pipes: tuple[int, int, int],
 ) -> Namespace:
     report, go, alive = pipes
-    stone_r, stone_w = os.pipe()
     try:
         _unshare(uid, gid, subordinate is not None, report, go)
         reaper = os.fork()
         if reaper:
             os.write(report, b"reaper %d\n" % reaper)
             os._exit(0)
-        os.close(stone_w)
-        os.read(stone_r, 1)  # until the stepping stone is gone and the supervisor our parent
-        os.close(stone_r)
+        # The death signal follows the parent: wait until that is the supervisor.
+        os.read(go, 1)
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
         if select.select([alive], [], [], 0)[0]:
             os._exit(1)
