@@ -10,7 +10,7 @@ import hashlib
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import IO, cast
+from typing import Protocol
 
 from ..errors import HostError, ImageError
 from ..oci.digest import Digest
@@ -18,6 +18,8 @@ from ..oci.digest import Digest
 CHUNK_BYTES = 1 << 20
 _ZSTD_WINDOW_BYTES = 128 << 20
 _FEED_BYTES = 64 << 10
+# A zstd frame can say 128 KiB of one byte in four bytes, and its reader gives all at once.
+_ZSTD_FEED_BYTES = 1 << 10
 
 NONE, GZIP, ZSTD = "none", "gzip", "zstd"
 _MAGIC = {
@@ -147,17 +149,28 @@ def _unzstd(feed: Callable[[], bytes]) -> Iterator[bytes]:
             hint="install the zstandard package beside container-kernel",
         ) from None
     decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES)
-    source = cast("IO[bytes]", _Source(feed))
-    reader = decompressor.stream_reader(source, read_across_frames=True)
-    return _read_zstd(reader, zstandard.ZstdError)
+    return _read_zstd(feed, lambda: decompressor.decompressobj(), zstandard.ZstdError)
 
 
-def _read_zstd(reader: IO[bytes], errors: type[Exception]) -> Iterator[bytes]:
-    try:
-        while chunk := reader.read(CHUNK_BYTES):
-            yield chunk
-    except errors as error:
-        raise ImageError(f"its zstd stream is damaged or asks too much memory: {error}") from error
+def _read_zstd(
+    feed: Callable[[], bytes], start: Callable[[], _Frame], errors: type[Exception]
+) -> Iterator[bytes]:
+    """Frame by frame, since only a frame's own reader tells whether it came to its end."""
+    pending = feed()
+    while pending:
+        frame = start()
+        while not frame.eof:
+            if not pending:
+                raise ImageError("its zstd stream is cut off")
+            piece, pending = pending[:_ZSTD_FEED_BYTES], pending[_ZSTD_FEED_BYTES:]
+            try:
+                yield from _nonempty(frame.decompress(piece))
+            except errors as error:
+                raise ImageError(
+                    f"its zstd stream is damaged or asks for too much memory: {error}"
+                ) from error
+            pending = frame.unused_data + pending if frame.eof else pending or feed()
+        pending = pending or feed()
 
 
 def _nonempty(data: bytes) -> Iterator[bytes]:
@@ -165,14 +178,13 @@ def _nonempty(data: bytes) -> Iterator[bytes]:
         yield data
 
 
-class _Source:
-    """A file for the zstd reader."""
+class _Frame(Protocol):
+    """Reads one zstd frame."""
 
-    def __init__(self, feed: Callable[[], bytes]) -> None:
-        self._feed = feed
+    eof: bool
+    unused_data: bytes
 
-    def read(self, _size: int = -1) -> bytes:
-        return self._feed()
+    def decompress(self, data: bytes, /) -> bytes: ...
 
 
 _READERS = {NONE: _plain, GZIP: _gunzip, ZSTD: _unzstd}
