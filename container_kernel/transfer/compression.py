@@ -181,8 +181,11 @@ def _nonempty(data: bytes) -> Iterator[bytes]:
 class _Frame(Protocol):
     """Reads one zstd frame."""
 
-    eof: bool
-    unused_data: bytes
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
 
     def decompress(self, data: bytes, /) -> bytes: ...
 
