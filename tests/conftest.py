@@ -13,7 +13,9 @@ import pytest
 
 from container_kernel import config
 from container_kernel.build import site
+from container_kernel.build.cancel import Cancel
 from container_kernel.build.execute import Workplace
+from container_kernel.build.source import Bases
 from container_kernel.errors import HostError
 from container_kernel.runtime import namespace
 from container_kernel.runtime.bundle import Limits
@@ -99,6 +101,19 @@ def place(host, shared_store):
     """Where steps run: the shared store on each OCI runtime."""
     known = site.collect(os.environ, Path.home())
     return Workplace(host, shared_store, known, Limits(pids=4096))
+
+
+@pytest.fixture(scope="session")
+def bases(place, tmp_path_factory):
+    """What finds and makes bases."""
+    folders = config.load().base_folders
+    return Bases(place, folders, tmp_path_factory.mktemp("notebook"), notebook=None)
+
+
+@pytest.fixture(scope="session")
+def busybox(bases):
+    """The smallest base, as a chain that can be built upon."""
+    return bases.make("busybox", lambda text: None, Cancel())
 
 
 @pytest.fixture

@@ -132,9 +132,9 @@ class Bases:
         if path.suffix == ".ipynb":
             on_log(f"building {path.name}\n")
             return self._notebook(path)
-        from ..transfer.load import load
+        from ..transfer.load import load  # only for those who bring an archive
 
-        names = load(path, self._store)
+        names = load(path, self._store, on_log=on_log)
         if len(names) != 1:
             listed = ", ".join(sorted(name or str(digest) for name, digest in names))
             raise CellError(

@@ -8,10 +8,13 @@ reported as not held, never claimed.
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 _ROOT = Path("/sys/fs/cgroup")
+_COVERED = _ROOT / "unified"
+"""On v1 an ordinary folder (see `namespace`), in which runtimes leave ordinary files."""
 _NEEDED = ("memory", "pids")
 
 
@@ -55,6 +58,8 @@ class CgroupParent:
     def remove(self, name: str) -> None:
         """Remove that container's cgroup; its processes are gone."""
         for folder in self.folders(name):
+            if folder.is_relative_to(_COVERED):
+                shutil.rmtree(folder, ignore_errors=True)
             for inner, _, _ in os.walk(folder, topdown=False):
                 try:
                     os.rmdir(inner)

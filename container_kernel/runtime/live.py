@@ -77,7 +77,8 @@ class Live:
         owner = store.idmap.to_disk(self._user.uid)
         os.chown(self.ipc_dir, owner, owner)
         self.ipc_dir.chmod(0o700)
-        self._mounts = (Mount.bind(work, WORK), Mount.bind(self.ipc_dir, IPC))
+        self._binds.append(host.bind(self.ipc_dir, readonly=False))
+        self._mounts = (Mount.bind(work, WORK), Mount.bind(self._binds[-1], IPC))
 
     @property
     def config(self) -> ImageConfig:

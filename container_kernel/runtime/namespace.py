@@ -246,7 +246,7 @@ def _unshare(uid: int, gid: int, mapped_by_supervisor: bool, report: int, go: in
 def _mount_own_views(uid: int) -> None:
     """Give the new namespaces a /proc of their own, and cgroups as the OCI runtimes want them.
 
-    crun refuses a hybrid hierarchy. Root hides the v2 part, so that v1 with its limits remains;
+    crun refuses a hybrid hierarchy. Root covers the v2 part, so that v1 with its limits remains;
     a user, who cannot use v1 anyway, gets a fresh v2 view of a cgroup namespace.
     """
     syscalls.mount(
@@ -260,7 +260,7 @@ def _mount_own_views(uid: int) -> None:
     if uid:
         syscalls.mount("cgroup2", str(_CGROUP_ROOT), "cgroup2")
     elif os.path.ismount(_CGROUP_ROOT / "unified"):
-        syscalls.umount(str(_CGROUP_ROOT / "unified"))
+        syscalls.mount("tmpfs", str(_CGROUP_ROOT / "unified"), "tmpfs")
 
 
 def _reap(worker: int) -> NoReturn:

@@ -19,7 +19,8 @@ from types import SimpleNamespace
 
 from container_kernel.build.events import Layer, StepFailed, StepFinished, StepLog, StepStarted
 from container_kernel.build.step import Base, Shell
-from container_kernel.errors import Interrupted, NoBase, StepFailed as StepFailedError
+from container_kernel.errors import Interrupted, NoBase
+from container_kernel.errors import StepFailed as StepFailedError
 from container_kernel.oci.digest import Digest
 from container_kernel.runtime.container import Exit
 
@@ -96,9 +97,7 @@ class LocalLive:
             if self.kernels is None:
                 return None
             path = str(self.kernels) + path.partition("jupyter/kernels")[2]
-        elif path.startswith("/opt"):
-            return None
-        elif Path(path).name in ("python3", "sh") and Path(path).name not in self.commands:
+        elif path.startswith("/opt") or path.rpartition("/")[2] not in self.commands:
             return None
         try:
             return os.open(path, os.O_RDONLY)
