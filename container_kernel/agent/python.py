@@ -15,6 +15,10 @@ import os
 import signal
 import sys
 
+MYPY = False
+if MYPY:  # read by type checkers only: typing takes long to import
+    from typing import Any
+
 MIME = (
     ("_repr_html_", "text/html"),
     ("_repr_markdown_", "text/markdown"),
@@ -44,7 +48,7 @@ class Channel:
         self._commands = os.open(commands, os.O_RDONLY)
         self._events = os.open(events, os.O_WRONLY)
         self._buffer = b""
-        self._waiting = []  # type: list[dict]
+        self._waiting = []  # type: list[dict[str, Any]]
         self._depth = 0
         self._interrupted = False
         self.in_user_code = False
@@ -52,7 +56,7 @@ class Channel:
         self._lock = _lock()
         signal.signal(signal.SIGINT, self.on_interrupt)
 
-    def on_interrupt(self, *_: object) -> None:
+    def on_interrupt(self, *_: "Any") -> None:
         """SIGINT: stop the user's code, but not in the middle of a line."""
         if self._depth:
             self._interrupted = True
@@ -64,7 +68,7 @@ class Channel:
             self._depth += 1
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_: "Any") -> None:
         if _thread_id() == self._main:
             self._depth -= 1
             if not self._depth and self._interrupted:
@@ -72,7 +76,7 @@ class Channel:
                 if self.in_user_code:
                     raise KeyboardInterrupt
 
-    def send(self, op: str, **fields: object) -> None:
+    def send(self, op: str, **fields: "Any") -> None:
         """Tell the host something."""
         flush()
         with self:
@@ -81,7 +85,7 @@ class Channel:
                 while data:
                     data = data[os.write(self._events, data) :]
 
-    def publish(self, kind: str, content: "dict") -> None:
+    def publish(self, kind: str, content: "dict[str, Any]") -> None:
         """Publish an output in order with what was printed before."""
         is_main = _thread_id() == self._main and self.in_user_code
         with self:
@@ -89,7 +93,7 @@ class Channel:
             if is_main:
                 self.wait_for("ack")
 
-    def wait_for(self, op: str) -> "dict":
+    def wait_for(self, op: str) -> "dict[str, Any]":
         """The next command ``op``; others keep their order for later."""
         while True:
             command = self._read()
@@ -104,18 +108,18 @@ class Channel:
         if not self._buffer and not self._waiting:
             select.select([self._commands], [], [])
 
-    def next(self) -> "dict":
+    def next(self) -> "dict[str, Any]":
         """The next command."""
         return self._waiting.pop(0) if self._waiting else self._read()
 
-    def _read(self) -> "dict":
+    def _read(self) -> "dict[str, Any]":
         while b"\n" not in self._buffer:
             data = os.read(self._commands, 1 << 16)
             if not data:
                 sys.exit(0)
             self._buffer += data
         line, _, self._buffer = self._buffer.partition(b"\n")
-        return json.loads(line.decode())
+        return dict(json.loads(line.decode()))
 
 
 def _thread_id() -> int:
@@ -124,7 +128,7 @@ def _thread_id() -> int:
     return _thread.get_ident()
 
 
-def _lock() -> "object":
+def _lock() -> "Any":
     import _thread
 
     return _thread.RLock()
@@ -142,9 +146,10 @@ def flush() -> None:
 # Displays
 
 
-def mime_bundle(value: object) -> "tuple[dict, dict]":
+def mime_bundle(value: "Any") -> "tuple[dict[str, Any], dict[str, Any]]":
     """How an object wants to be shown: data and metadata by MIME type."""
-    data, metadata = {}, {}
+    data = {}  # type: dict[str, Any]
+    metadata = {}  # type: dict[str, Any]
     if not isinstance(value, type):
         found = _call(value, "_repr_mimebundle_", include=None, exclude=None)
         if isinstance(found, tuple):
@@ -163,7 +168,7 @@ def mime_bundle(value: object) -> "tuple[dict, dict]":
     return {mime: _as_text(item) for mime, item in data.items()}, metadata
 
 
-def _call(value: object, method: str, **options: object) -> "object":
+def _call(value: "Any", method: str, **options: "Any") -> "Any":
     try:
         function = getattr(value, method, None)
         return function(**options) if callable(function) else None
@@ -174,7 +179,7 @@ def _call(value: object, method: str, **options: object) -> "object":
         return None
 
 
-def _as_text(item: object) -> object:
+def _as_text(item: "Any") -> "Any":
     if isinstance(item, bytes):
         import base64
 
@@ -182,7 +187,7 @@ def _as_text(item: object) -> object:
     return item
 
 
-def pretty(value: object) -> str:
+def pretty(value: "Any") -> str:
     """``repr``, long containers over several lines."""
     try:
         text = repr(value)
@@ -198,16 +203,16 @@ def pretty(value: object) -> str:
 
 
 def display(
-    *values: object,
-    include: object = None,
-    exclude: object = None,
-    metadata: "dict | None" = None,
-    transient: "dict | None" = None,
+    *values: "Any",
+    include: "Any" = None,
+    exclude: "Any" = None,
+    metadata: "dict[str, Any] | None" = None,
+    transient: "dict[str, Any] | None" = None,
     display_id: "str | bool | None" = None,
     raw: bool = False,
     clear: bool = False,
     update: bool = False,
-    **_: object
+    **_: "Any",
 ) -> "DisplayHandle | None":
     """Show objects, as IPython's ``display`` does."""
     handle = None
@@ -230,7 +235,7 @@ def display(
     return handle
 
 
-def update_display(value: object, *, display_id: str, **options: object) -> None:
+def update_display(value: "Any", *, display_id: str, **options: "Any") -> None:
     """Change what was shown under ``display_id``."""
     display(value, display_id=display_id, update=True, **options)
 
@@ -240,7 +245,9 @@ def clear_output(wait: bool = False) -> None:
     AGENT.channel.publish("clear_output", {"wait": bool(wait)})
 
 
-def publish_display_data(data: "dict", metadata: "dict | None" = None, **options: object) -> None:
+def publish_display_data(
+    data: "dict[str, Any]", metadata: "dict[str, Any] | None" = None, **options: "Any"
+) -> None:
     """Show data that is ready by MIME type."""
     display(data, metadata=metadata, raw=True, **options)
 
@@ -251,11 +258,11 @@ class DisplayHandle:
     def __init__(self, display_id: "str | None" = None) -> None:
         self.display_id = display_id or os.urandom(16).hex()
 
-    def display(self, value: object, **options: object) -> None:
+    def display(self, value: "Any", **options: "Any") -> None:
         """Show again."""
         display(value, display_id=self.display_id, **options)
 
-    def update(self, value: object, **options: object) -> None:
+    def update(self, value: "Any", **options: "Any") -> None:
         """Change."""
         update_display(value, display_id=self.display_id, **options)
 
@@ -270,20 +277,21 @@ class Shown:
         data: "str | bytes | None" = None,
         url: "str | None" = None,
         filename: "str | None" = None,
-        **options: object
+        **options: "Any",
     ) -> None:
         self.url, self.options = url, options
-        is_file = isinstance(data, str) and "<" not in data and self.mime.startswith("image/")
-        if is_file and data.startswith(("http://", "https://")):
-            data, self.url = None, data
-        elif is_file:
-            data, filename = None, data
+        if isinstance(data, str) and "<" not in data and self.mime.startswith("image/"):
+            if data.startswith(("http://", "https://")):
+                self.url = data
+            else:
+                filename = data
+            data = None
         if filename is not None:
             with open(filename, "rb") as file:
                 data = file.read()
         self.data = data
 
-    def _repr_mimebundle_(self, **_: object) -> "dict":
+    def _repr_mimebundle_(self, **_: "Any") -> "dict[str, Any]":
         if self.data is None:
             return {"text/html": '<img src="%s"/>' % self.url}
         mime, data = self.mime, self.data
@@ -306,13 +314,13 @@ def shown(name: str, mime: str) -> type:
 # Libraries that must be told where they are: looked after when they are imported, not before
 
 
-def is_figure(value: object) -> bool:
+def is_figure(value: "Any") -> bool:
     """Whether it is a matplotlib figure."""
     figure = sys.modules.get("matplotlib.figure")
     return figure is not None and isinstance(value, figure.Figure)
 
 
-def picture(figure: "object") -> bytes:
+def picture(figure: "Any") -> bytes:
     """A matplotlib figure as PNG."""
     import io
 
@@ -321,7 +329,7 @@ def picture(figure: "object") -> bytes:
     return file.getvalue()
 
 
-def show_figures(*_: object, **__: object) -> None:
+def show_figures(*_: "Any", **__: "Any") -> None:
     """Show and close all figures that are open."""
     pyplot = sys.modules.get("matplotlib.pyplot")
     if pyplot is None or not hasattr(pyplot, "get_fignums"):
@@ -333,25 +341,25 @@ def show_figures(*_: object, **__: object) -> None:
         pyplot.close("all")
 
 
-def _after_matplotlib(module: "object") -> None:
+def _after_matplotlib(module: "Any") -> None:
     if "MPLBACKEND" not in os.environ:
         module.use("agg")
 
 
-def _after_pyplot(module: "object") -> None:
+def _after_pyplot(module: "Any") -> None:
     module.show = show_figures
 
 
-def _after_getpass(module: "object") -> None:
+def _after_getpass(module: "Any") -> None:
     module.getpass = AGENT.getpass
 
 
-def _after_display(module: "object") -> None:
+def _after_display(module: "Any") -> None:
     for function in (display, update_display, clear_output, publish_display_data):
         setattr(module, function.__name__, function)
 
 
-def _fill_display(module: "object") -> None:
+def _fill_display(module: "Any") -> None:
     """A small IPython.display, for images without IPython."""
     _after_display(module)
     module.DisplayHandle = DisplayHandle
@@ -369,7 +377,7 @@ def _fill_display(module: "object") -> None:
         setattr(module, name, shown(name, mime))
 
 
-def _fill_ipython(module: "object") -> None:
+def _fill_ipython(module: "Any") -> None:
     module.__path__ = []
     module.get_ipython = lambda: None
 
@@ -377,43 +385,46 @@ def _fill_ipython(module: "object") -> None:
 class Finder:
     """Finds what Python's own finders find, and calls a function after the import."""
 
-    after = {
+    after = {  # noqa: RUF012
         "matplotlib": _after_matplotlib,
         "matplotlib.pyplot": _after_pyplot,
         "getpass": _after_getpass,
         "IPython.display": _after_display,
         "IPython.core.display_functions": _after_display,
     }
-    absent = {"IPython": _fill_ipython, "IPython.display": _fill_display}
+    absent = {"IPython": _fill_ipython, "IPython.display": _fill_display}  # noqa: RUF012
 
-    def find_spec(self, name: str, path: object = None, target: object = None) -> "object":
+    def find_spec(self, name: str, path: "Any" = None, target: "Any" = None) -> "Any":
         """As importlib asks."""
         if name not in self.after and name not in self.absent:
             return None
+        this = self  # type: Any
         for finder in sys.meta_path:
-            spec = None if finder is self else finder.find_spec(name, path, target)
+            spec = None if finder is this else finder.find_spec(name, path, target)
             if spec is not None:
                 break
         else:
             from importlib.machinery import ModuleSpec
 
             fill = self.absent.get(name)
-            return ModuleSpec(name, Filler(fill), is_package=name == "IPython") if fill else None
+            loader = Filler(fill)  # type: Any
+            return ModuleSpec(name, loader, is_package=name == "IPython") if fill else None
         if name in self.after and spec.loader is not None:
-            spec.loader = After(spec.loader, self.after[name])
+            loader = After(spec.loader, self.after[name])
+            spec.loader = loader
         return spec
 
 
 class Filler:
     """Loads a module that a function fills."""
 
-    def __init__(self, fill: object) -> None:
+    def __init__(self, fill: "Any") -> None:
         self.fill = fill
 
-    def create_module(self, spec: object) -> None:
+    def create_module(self, spec: "Any") -> None:
         """The usual one."""
 
-    def exec_module(self, module: object) -> None:
+    def exec_module(self, module: "Any") -> None:
         """Fill it."""
         self.fill(module)
 
@@ -421,17 +432,17 @@ class Filler:
 class After:
     """Loads as another loader does, then calls a function."""
 
-    def __init__(self, loader: "object", function: object) -> None:
+    def __init__(self, loader: "Any", function: "Any") -> None:
         self.loader, self.function = loader, function
 
-    def __getattr__(self, name: str) -> object:
+    def __getattr__(self, name: str) -> "Any":
         return getattr(self.loader, name)
 
-    def create_module(self, spec: object) -> object:
+    def create_module(self, spec: "Any") -> "Any":
         """The loader's own."""
         return self.loader.create_module(spec)
 
-    def exec_module(self, module: object) -> None:
+    def exec_module(self, module: "Any") -> None:
         """Load, then call."""
         self.loader.exec_module(module)
         self.function(module)
@@ -447,7 +458,7 @@ def print_error(text: str) -> None:
     sys.stderr.write(text + "\n")
 
 
-def format_error(kind: type, error: "BaseException", trace: object) -> "list[str]":
+def format_error(kind: type, error: "BaseException", trace: "Any") -> "list[str]":
     """A traceback as IPython shows it, without the frames of this file."""
     lines = []
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
@@ -462,10 +473,10 @@ def format_error(kind: type, error: "BaseException", trace: object) -> "list[str
     gap = " " * max(1, 75 - len(kind.__name__) - 33)
     lines.append(RED + kind.__name__ + OFF + gap + "Traceback (most recent call last)")
     if isinstance(error, SyntaxError):
-        return lines + _format_syntax(error)
+        return [*lines, *_format_syntax(error)]
     for frame, number in _frames(trace):
         lines += _format_frame(frame, number)
-    return lines + _summary(kind, error)
+    return [*lines, *_summary(kind, error)]
 
 
 def _summary(kind: type, error: "BaseException") -> "list[str]":
@@ -477,7 +488,7 @@ def _summary(kind: type, error: "BaseException") -> "list[str]":
     return [RED + kind.__name__ + OFF + (": " + text if text else ""), *notes]
 
 
-def _frames(trace: "object") -> "list[tuple]":
+def _frames(trace: "Any") -> "list[tuple[Any, int]]":
     found = []
     while trace is not None:
         if trace.tb_frame.f_code.co_filename != __file__:
@@ -492,7 +503,7 @@ def _place(filename: str, number: "int | None", function: str = "") -> str:
     return "%sFile %s:%s%s" % (CYAN, filename, number, OFF) + function
 
 
-def _format_frame(frame: "object", number: int) -> "list[str]":
+def _format_frame(frame: "Any", number: int) -> "list[str]":
     import linecache
 
     code = frame.f_code
@@ -504,7 +515,7 @@ def _format_frame(frame: "object", number: int) -> "list[str]":
             lines.append("%s----> %d%s %s" % (GREEN, at, OFF, text))
         elif text:
             lines.append("%s%7d%s %s" % (GREEN, at, OFF, text))
-    return lines + [""]
+    return [*lines, ""]
 
 
 def _format_syntax(error: SyntaxError) -> "list[str]":
@@ -513,7 +524,7 @@ def _format_syntax(error: SyntaxError) -> "list[str]":
         text = error.text.rstrip("\n")
         lines.append("    " + text)
         lines.append("    " + " " * max(0, (error.offset or 1) - 1) + "^")
-    return lines + [RED + type(error).__name__ + OFF + ": " + str(error.msg)]
+    return [*lines, RED + type(error).__name__ + OFF + ": " + str(error.msg)]
 
 
 # Running code
@@ -524,13 +535,13 @@ class Agent:
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
-        self.module = type(sys)("__main__")
+        self.module = type(sys)("__main__")  # type: Any
         self.names = self.module.__dict__
-        self.names.update(__builtins__=builtins, In=[""], Out={})
-        self.history = []  # type: list[tuple]
+        self.names.update(__builtins__=builtins, In=[""], Out={}, _="")
+        self.history = []  # type: list[tuple[int, str]]
         self.count = 0
         self.allow_stdin = False
-        self._loop = None
+        self._loop = None  # type: Any
 
     def serve(self) -> None:
         """Answer commands, for ever."""
@@ -546,7 +557,7 @@ class Agent:
                 content = self.describe(type(error), error, error.__traceback__)
             self.channel.send("reply", id=command.get("id"), content=content)
 
-    def do_execute(self, command: "dict") -> "dict":
+    def do_execute(self, command: "dict[str, Any]") -> "dict[str, Any]":
         """Run a cell."""
         self.count = command["count"]
         self.allow_stdin = command.get("allow_stdin", False)
@@ -563,7 +574,7 @@ class Agent:
         found = {name: self.expression(text) for name, text in wanted.items()}
         return {"status": "ok", "user_expressions": found, "payload": []}
 
-    def guarded(self, function: object) -> "dict | None":
+    def guarded(self, function: "Any") -> "dict[str, Any] | None":
         """Call what is the user's; describe what it raises."""
         try:
             self.channel.in_user_code = True
@@ -574,7 +585,7 @@ class Agent:
             return self.describe(type(error), error, error.__traceback__)
         return None
 
-    def describe(self, kind: type, error: BaseException, trace: object) -> "dict":
+    def describe(self, kind: type, error: BaseException, trace: "Any") -> "dict[str, Any]":
         """An error's three fields."""
         sys.last_type, sys.last_value, sys.last_traceback = kind, error, trace
         if kind is SystemExit:
@@ -602,7 +613,7 @@ class Agent:
             single = ast.Interactive(last)
             self.evaluate(compile(single, name, "single", self.flags(), True))
 
-    def parse(self, code: str, name: str) -> "object":
+    def parse(self, code: str, name: str) -> "Any":
         """The cell's syntax tree. ``!`` and ``?`` are tried where Python sees no sense."""
         import ast
         import linecache
@@ -621,7 +632,7 @@ class Agent:
         """What the compiler allows on top."""
         return AWAIT if sys.version_info >= (3, 8) else 0
 
-    def evaluate(self, code: "object") -> None:
+    def evaluate(self, code: "Any") -> None:
         """Run a code object, or wait for it if it awaits."""
         if not code.co_flags & COROUTINE:
             exec(code, self.names)
@@ -639,7 +650,7 @@ class Agent:
             self._loop.run_until_complete(asyncio.gather(task, return_exceptions=True))
             raise
 
-    def show_result(self, value: object) -> None:
+    def show_result(self, value: "Any") -> None:
         """Python's display hook."""
         if value is None:
             return
@@ -650,7 +661,7 @@ class Agent:
         content = {"data": data, "metadata": metadata, "execution_count": self.count}
         self.channel.publish("execute_result", content)
 
-    def expression(self, text: str) -> "dict":
+    def expression(self, text: str) -> "dict[str, Any]":
         """One of ``user_expressions``."""
         try:
             data, metadata = mime_bundle(eval(text, self.names))
@@ -658,11 +669,11 @@ class Agent:
             return self.describe(type(error), error, error.__traceback__)
         return {"status": "ok", "data": data, "metadata": metadata}
 
-    def input(self, prompt: object = "") -> str:
+    def input(self, prompt: "Any" = "") -> str:
         """``input()``: the front end asks."""
         return self.ask(str(prompt), False)
 
-    def getpass(self, prompt: str = "Password: ", stream: object = None) -> str:
+    def getpass(self, prompt: str = "Password: ", stream: "Any" = None) -> str:
         """``getpass.getpass()``: the front end asks and shows nothing."""
         return self.ask(prompt, True)
 
@@ -676,11 +687,11 @@ class Agent:
         self.channel.wait_interruptibly()
         with self.channel:
             answer = self.channel.wait_for("input_reply")
-        return answer.get("value", "")
+        return str(answer.get("value", ""))
 
     # Looking things up
 
-    def do_complete(self, command: "dict") -> "dict":
+    def do_complete(self, command: "dict[str, Any]") -> "dict[str, Any]":
         """Names that may stand at the cursor."""
         code, cursor = command["code"], command["cursor_pos"]
         start, matches = complete(code[:cursor], self.names)
@@ -692,7 +703,7 @@ class Agent:
             "metadata": {},
         }
 
-    def do_inspect(self, command: "dict") -> "dict":
+    def do_inspect(self, command: "dict[str, Any]") -> "dict[str, Any]":
         """What the name at the cursor is."""
         name = name_at(command["code"], command["cursor_pos"])
         try:
@@ -702,7 +713,7 @@ class Agent:
         text = about(name, value, command.get("detail_level", 0))
         return {"status": "ok", "found": True, "data": {"text/plain": text}, "metadata": {}}
 
-    def do_is_complete(self, command: "dict") -> "dict":
+    def do_is_complete(self, command: "dict[str, Any]") -> "dict[str, Any]":
         """Whether a console may run it."""
         import codeop
         import warnings
@@ -722,9 +733,9 @@ class Agent:
         indent = last[: len(last) - len(last.lstrip())]
         return {"status": "incomplete", "indent": indent + "    " * last.endswith(":")}
 
-    def do_history(self, command: "dict") -> "dict":
+    def do_history(self, command: "dict[str, Any]") -> "dict[str, Any]":
         """Cells run before."""
-        items = [(0, count, code) for count, code in self.history]
+        items = [(0, count, code) for count, code in self.history]  # type: list[Any]
         kind, number = command.get("hist_access_type"), command.get("n") or 10
         if kind == "search":
             import fnmatch
@@ -748,11 +759,11 @@ def _ends_quietly(code: str) -> bool:
     return code.rstrip().endswith(";")
 
 
-def complete(before: str, names: "dict") -> "tuple[int, list[str]]":
+def complete(before: str, names: "dict[str, Any]") -> "tuple[int, list[str]]":
     """Where the word at the end of ``before`` starts, and what it may become."""
     import re
 
-    word = re.search(r"[\w.]*$", before).group()
+    word = re.findall(r"[\w.]*$", before)[0]
     line = before.rpartition("\n")[2]
     if re.match(r"\s*(import|from)\s+[\w.]*$", line):
         return len(before) - len(word), modules(word)
@@ -788,7 +799,7 @@ def modules(word: str) -> "list[str]":
     return sorted(prefix + name for name in found if name.startswith(stem))
 
 
-def look_up(name: str, names: "dict") -> object:
+def look_up(name: str, names: "dict[str, Any]") -> "Any":
     """The object a dotted name stands for; calls nothing."""
     first, *rest = name.split(".")
     value = names[first] if first in names else getattr(builtins, first)
@@ -801,19 +812,19 @@ def name_at(code: str, cursor: int) -> str:
     """The dotted name at the cursor, or the function whose arguments it stands in."""
     import re
 
-    end = cursor + len(re.match(r"\w*", code[cursor:]).group())
-    name = re.search(r"[A-Za-z_][\w.]*$|$", code[:end]).group()
+    end = cursor + len(re.findall(r"^\w*", code[cursor:])[0])
+    name = re.findall(r"[A-Za-z_][\w.]*$|$", code[:end])[0]
     if name:
-        return name
+        return str(name)
     depth = 0
     for at in range(cursor - 1, -1, -1):
         depth += {")": 1, "(": -1}.get(code[at], 0)
         if depth < 0:
-            return re.search(r"[A-Za-z_][\w.]*$|$", code[:at]).group()
+            return str(re.findall(r"[A-Za-z_][\w.]*$|$", code[:at])[0])
     return ""
 
 
-def about(name: str, value: object, detail: int) -> str:
+def about(name: str, value: "Any", detail: int) -> str:
     """Signature, documentation and, if more is wanted, the source of an object."""
     import inspect
 
@@ -861,7 +872,7 @@ def filled(command: str) -> str:
 
     names = AGENT.names
 
-    def fill(match: "object") -> str:
+    def fill(match: "Any") -> str:
         name = match.group(1) or match.group(2)
         known = name in names and not name.startswith("__")
         return str(names[name]) if known else match.group()
@@ -893,7 +904,7 @@ def show_about(name: str, marks: str) -> None:
     print(about(name, look_up(name, AGENT.names), len(marks) - 1))
 
 
-def info() -> "dict":
+def info() -> "dict[str, Any]":
     """What kernel_info tells of us."""
     version = "%d.%d.%d" % sys.version_info[:3]
     return {
@@ -930,16 +941,17 @@ def main() -> None:
     open_streams()
     AGENT = Agent(Channel(sys.argv[1], sys.argv[2]))
     builtins.input = AGENT.input
-    builtins.display = display
-    builtins._shell, builtins._shell_lines, builtins._about = shell, shell_lines, show_about
-    sys.meta_path.insert(0, Finder())
+    added = {"display": display, "_shell": shell, "_shell_lines": shell_lines, "_about": show_about}
+    vars(builtins).update(added)
+    finder = Finder()  # type: Any
+    sys.meta_path.insert(0, finder)
     sys.argv, sys.path[0] = [""], ""
     sys.modules["__main__"] = AGENT.module
     AGENT.channel.send("ready", info=info())
     AGENT.serve()
 
 
-AGENT = None  # type: Agent
+AGENT = None  # type: Any
 
 if __name__ == "__main__":
     main()

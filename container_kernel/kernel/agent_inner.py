@@ -302,7 +302,7 @@ def _failure(status: str) -> Dict:
 
 def escaped(text: str) -> bytes:
     """Text as an argument of ``printf %b`` between single quotes."""
-    safe = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 _-./=:,+$\"(){}[];|&<>"
+    safe = b'abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 _-./=:,+$"(){}[];|&<>'
     data = text.replace("\0", "").encode("utf-8", "replace")
     return b"".join(b"%c" % byte if byte in safe else b"\\0%03o" % byte for byte in data)
 

@@ -87,9 +87,7 @@ class OwnCells:
 
         self._app.worker.submit(job, done)
 
-    def _build(
-        self, publisher: Publisher, cell: BuildCell, screen: Screen, cancel: Cancel
-    ) -> None:
+    def _build(self, publisher: Publisher, cell: BuildCell, screen: Screen, cancel: Cancel) -> None:
         metadata = publisher.request.message.metadata
         cell_id, deleted = metadata.get("cellId"), metadata.get("deletedCells")
         self._workbench().build(

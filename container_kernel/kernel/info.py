@@ -34,7 +34,7 @@ def kernel_info(version: str, inner: Dict) -> Dict:
         "implementation": "container_kernel",
         "implementation_version": version,
         "language_info": _PYTHON,
-        "banner": f"container_kernel {version}: build cells become image layers, the others run inside",
+        "banner": f"container_kernel {version}: build cells become layers, the others run inside",
         "help_links": [],
         "supported_features": [],
         "debugger": False,

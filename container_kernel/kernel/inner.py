@@ -12,7 +12,8 @@ from .process import Process
 from .wire import Dict
 
 if TYPE_CHECKING:
-    from ..workbench import Container, Live
+    from ..runtime.container import Container
+    from ..runtime.live import Live
     from .kernelspec import KernelSpec
     from .mailbox import Mailbox
     from .wire import ConnectionInfo
@@ -143,7 +144,8 @@ class Inner(ABC):
         return self.process.last_words()
 
     def ask_to_end(self) -> None:
-        """Tell it to end by itself, if it can be told."""
+        """Tell it to end by itself, where it can be told."""
+        return
 
     def close(self) -> None:
         """Stop listening to it. Its container is then ended by the worker (``process.end``)."""

@@ -18,7 +18,7 @@ from .process import end
 from .worker import Worker
 
 if TYPE_CHECKING:
-    from ..workbench import Live
+    from ..runtime.live import Live
 
 FindLive = Callable[[], "Place"]
 GRACE_S = 1.0
@@ -119,9 +119,7 @@ class Inners:
             self._let_go(self._all[place.stage])
         self._worker.submit(lambda: _launch(place.live), partial(self._launched, place.stage))
 
-    def _launched(
-        self, stage: str, launched: Launched | None, error: BaseException | None
-    ) -> None:
+    def _launched(self, stage: str, launched: Launched | None, error: BaseException | None) -> None:
         self._is_preparing = False
         if error is not None or launched is None:
             self.is_stale = True

@@ -17,7 +17,7 @@ from .mailbox import Mailbox
 from .wire import ConnectionInfo
 
 if TYPE_CHECKING:
-    from ..workbench import Live
+    from ..runtime.live import Live
 
 SPEC_LABEL = "io.container-kernel.kernelspec"
 PYTHON_AGENT, SHELL_AGENT = "python", "shell"
@@ -53,7 +53,10 @@ def launch(live: Live) -> Launched:
 
 def _launch_spec(live: Live, mailbox: Mailbox, spec: KernelSpec) -> Launched:
     connection = ConnectionInfo(
-        transport="ipc", ip=mailbox.inside("kernel"), ports=_PORTS, key=os.urandom(32).hex().encode()
+        transport="ipc",
+        ip=mailbox.inside("kernel"),
+        ports=_PORTS,
+        key=os.urandom(32).hex().encode(),
     )
     file = mailbox.write("connection.json", connection.to_json().encode())
     container = live.start(spec.command(file), spec.env)

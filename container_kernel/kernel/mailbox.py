@@ -64,7 +64,7 @@ class Mailbox:
             return None
         if not stat.S_ISSOCK(os.fstat(fd).st_mode):
             os.close(fd)
-            raise OSError(f"the inner kernel put something that is no socket at {self.inside(name)}")
+            raise OSError(f"what is at {self.inside(name)} in the container is no socket")
         return fd
 
     def close(self) -> None:

@@ -110,18 +110,14 @@ def _image_list(command: Command, context: Context) -> None:
 def _image_inspect(command: Command, context: Context) -> None:
     image = _image(command.args.word(), context)
     known = images.names_of(context.workbench.store, image.digest)
-    context.screen.show(
-        shown_images.inspection(image, known, with_data=command.args["json"])
-    )
+    context.screen.show(shown_images.inspection(image, known, with_data=command.args["json"]))
 
 
 def _image(reference: str | None, context: Context) -> Image:
     """An image by stage or name; the current stage's when none is given."""
     workbench = context.workbench
     if reference is None or reference in workbench.stages:
-        return workbench.image(
-            reference, on_event=context.screen.on_event, cancel=context.cancel
-        )
+        return workbench.image(reference, on_event=context.screen.on_event, cancel=context.cancel)
     return images.image(workbench.store, images.find(workbench.store, reference))
 
 
@@ -151,7 +147,12 @@ def _image_save(command: Command, context: Context) -> None:
 
 def _image_load(command: Command, context: Context) -> None:
     path = _path(command.args.words[0], context)
-    loaded = images.load(context.workbench.store, path, command.args["as"])
+    loaded = images.load(
+        context.workbench.store,
+        path,
+        command.args["as"],
+        on_log=lambda text: context.screen.stream("stdout", f"{text}\n"),
+    )
     lines = [f"loaded {digest}" + (f" as {name}" if name else "") for name, digest in loaded]
     context.screen.show({"text/plain": "\n".join(lines)})
 
@@ -180,9 +181,7 @@ def _run(command: Command, context: Context) -> None:
 
     workbench, args = context.workbench, command.args
     image = _image(args["image"] or args["stage"], context)
-    limits = workbench.limits(
-        memory_bytes=args["memory"], pids=args["pids"], cpus=args["cpus"]
-    )
+    limits = workbench.limits(memory_bytes=args["memory"], pids=args["pids"], cpus=args["cpus"])
     wish = Wish(host_network=args["net"] == "host", limits=limits)
     live = workbench.fresh(image, wish)
     try:

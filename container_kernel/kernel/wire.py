@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -257,7 +257,7 @@ class Session:
             "msg_type": msg_type,
             "username": self._username,
             "session": self.id,
-            "date": datetime.now(timezone.utc).isoformat().replace("+00:00", "Z"),
+            "date": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
             "version": PROTOCOL_VERSION,
         }
         dicts = [dump(header), parent, dump(metadata or {}), dump(content)]

@@ -50,7 +50,8 @@ class ZmqInner(Inner):
     """Relays between the front ends and a kernel with sockets of its own."""
 
     def __init__(self, launched: Launched, around: Surroundings) -> None:
-        assert launched.connection is not None and launched.spec is not None
+        assert launched.connection is not None
+        assert launched.spec is not None
         self._spec = launched.spec
         self._signer = Signer(launched.connection.key)
         self._own = Session(self._signer, "container_kernel")
