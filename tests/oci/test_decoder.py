@@ -17,8 +17,7 @@ from container_kernel.oci.changeset import encode
 from container_kernel.oci.decoder import apply
 from container_kernel.oci.idmap import IdMap
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="makes devices or changes owners")
-OURS = IdMap(((0, os.getuid(), 1), (1, os.getuid(), 1 << 32)))
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="changes owners")
 
 
 @pytest.fixture
@@ -76,7 +75,7 @@ def test_what_the_encoder_writes_comes_back(root, tmp_path):
     (source / "deep" / ("é" * 100) / ("f" * 120)).mkdir(parents=True)
     (source / "deep/file").write_bytes(os.urandom(3 << 20))
     os.link(source / "deep/file", source / "other")
-    (source / "deep/link").symlink_to("x" * 300)
+    (source / "deep/link").symlink_to("x/" * 150)
     (source / "hides").mkdir(0o1777)
     os.setxattr(source / "hides", "user.overlay.opaque", b"y")
     os.setxattr(source / "deep/file", "user.note", b"a\0b")
