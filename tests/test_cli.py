@@ -165,3 +165,136 @@ def test_doctor_without_a_runtime_is_exit_code_3_with_a_remedy():
     done = command("doctor", env={**os.environ, "CONTAINER_KERNEL_RUNTIME": "/nowhere/crun"})
     assert done.returncode == 3
     assert "LACK" in done.stdout
+
+
+@pytest.fixture
+def cli(settings, tmp_path):
+    """The command in an empty folder, on the shared store and each OCI runtime."""
+
+    def call(*words, **options):
+        return command(*words, cwd=tmp_path, env=dict(settings.environ), **options)
+
+    call.folder = tmp_path
+    return call
+
+
+STEPS = ("%base busybox", "%%build --name hello\necho hello > /hello", "%env A=1")
+
+
+@pytest.mark.privileged
+def test_exec_passes_output_input_and_exit_code(cli):
+    done = cli("exec", "--image", "busybox", "--", "sh", "-c", "cat; echo err >&2; exit 7")
+    assert (done.returncode, done.stdout) == (7, "")
+    assert "err\n" in done.stderr
+
+
+@pytest.mark.privileged
+def test_exec_with_json_has_the_outputs_in_the_object(cli):
+    done = cli("exec", "--image", "busybox", "--json", "--", "sh", "-c", "echo out; exit 7")
+    assert json.loads(done.stdout) == {"exit_code": 7, "stdout": "out\n", "stderr": ""}
+    assert done.returncode == 7
+
+
+@pytest.mark.privileged
+def test_exec_stops_at_its_timeout(cli):
+    done = cli("exec", "--image", "busybox", "--timeout", "200ms", "--", "sleep", "60")
+    assert done.returncode == 124
+    assert "ran longer than 0.2 s" in done.stderr
+
+
+@pytest.mark.privileged
+def test_exec_has_no_network_unless_it_is_asked_for(cli):
+    show = ("--", "ls", "/sys/class/net")
+    assert cli("exec", "--image", "busybox", *show).stdout.split() == ["lo"]
+
+
+@pytest.mark.privileged
+def test_exec_of_an_unknown_image_says_what_exists(cli):
+    done = cli("exec", "--image", "busybocks", "--", "true")
+    assert done.returncode == 1
+    assert "no base called 'busybocks'" in done.stderr
+    assert "busybox" in done.stderr
+
+
+@pytest.mark.privileged
+def test_exec_takes_the_only_notebook_of_the_folder(cli):
+    assert "there are no notebooks" in cli("exec", "--", "true").stderr
+    write_notebook(cli.folder / "a.ipynb", *STEPS)
+    assert cli("exec", "--", "cat", "/hello").stdout == "hello\n"
+
+
+@pytest.mark.privileged
+def test_shell_without_a_terminal_reads_its_commands(cli):
+    assert cli("shell", "--image", "busybox").returncode == 0
+
+
+@pytest.mark.privileged
+def test_build_runs_the_build_cells_only(cli):
+    write_notebook(cli.folder / "a.ipynb", *STEPS, "raise RuntimeError")
+    done = cli("build", "a.ipynb", "--json")
+    stage = json.loads(done.stdout)["stages"]["main"]
+    assert [layer["created_by"] for layer in stage["layers"]] == ["%base busybox", "%%build hello"]
+    assert (
+        json.loads(cli("build", "a.ipynb", "--json").stdout)["stages"]["main"]["digest"]
+        == (stage["digest"])
+    )
+
+
+@pytest.mark.privileged
+def test_a_failing_build_cell_is_exit_code_1_with_its_last_lines(cli):
+    write_notebook(cli.folder / "a.ipynb", "%base busybox", "%%build\necho why; exit 5")
+    done = cli("build", "a.ipynb", "--json")
+    assert done.returncode == 1
+    assert "exit code 5" in json.loads(done.stdout)["error"]["message"]
+    assert "  why" in done.stderr
+
+
+@pytest.mark.privileged
+@pytest.mark.parametrize("form", ["oci-archive", "docker-archive", "oci"])
+def test_an_image_travels_as_a_file(cli, form, tmp_path_factory):
+    write_notebook(cli.folder / "a.ipynb", *STEPS)
+    digest = json.loads(cli("build", "a.ipynb", "--json").stdout)["stages"]["main"]["digest"]
+    assert cli("image", "tag", digest, "travel:1").returncode == 0
+    assert cli("image", "save", "travel:1", "-o", "out", "--format", form).returncode == 0
+    assert cli("image", "rm", "travel:1").returncode == 0
+    loaded = json.loads(cli("image", "load", "-i", "out", "--json").stdout)["images"]
+    assert loaded == [{"name": "travel:1", "digest": digest}]
+    assert "travel:1" in cli("image", "list").stdout
+    found = json.loads(cli("image", "inspect", "travel:1", "--json").stdout)
+    assert (found["digest"], "A=1" in found["env"]) == (digest, True)
+    assert cli("exec", "--image", "travel:1", "--", "cat", "/hello").stdout == "hello\n"
+
+
+@pytest.mark.privileged
+def test_an_unknown_image_is_exit_code_1(cli):
+    for words in (["inspect", "nope"], ["rm", "nope"], ["tag", "nope", "b"]):
+        done = cli("image", *words)
+        assert done.returncode == 1
+        assert "no image" in done.stderr
+
+
+@pytest.mark.privileged
+def test_run_executes_every_cell_and_writes_the_notebook(cli):
+    write_notebook(cli.folder / "a.ipynb", *STEPS, "cat /hello; echo $A", "%layers")
+    done = cli("run", "a.ipynb", "-o", "out.ipynb", "--json")
+    result = json.loads(done.stdout)
+    assert done.returncode == 0, done.stderr
+    assert (result["status"], result["cells"]) == ("ok", 5)
+    assert len(result["stages"]["main"]["layers"]) == 2
+    cells = json.loads((cli.folder / "out.ipynb").read_text())["cells"]
+    assert "".join(cells[3]["outputs"][0]["text"]) == "hello\n1\n"
+    assert result["stages"]["main"]["digest"] in str(cells[4]["outputs"])
+
+
+@pytest.mark.privileged
+def test_run_shows_the_failing_cell_and_keeps_what_was_executed(cli):
+    write_notebook(cli.folder / "a.ipynb", "%base busybox", "%%build\necho why; exit 5", "echo no")
+    done = cli("run", "a.ipynb", "-o", "out.ipynb", "--json")
+    result = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert (result["status"], result["cells"]) == ("error", 1)
+    assert result["error"]["cell"] == "cell-1"
+    assert "echo why; exit 5" in done.stderr
+    cells = json.loads((cli.folder / "out.ipynb").read_text())["cells"]
+    assert cells[1]["outputs"][-1]["ename"] == "StepFailed"
+    assert cells[2]["outputs"] == []

@@ -61,7 +61,7 @@ def save(options: Options, report: Report) -> int:
         raise UsageError(f"the folder of {options.output} does not exist")
     store = _store()
     digest = images.find(store, options.image)
-    images.save(store, digest, path, options.format)
+    images.save(store, digest, path, options.format, options.image)
     report.result({"digest": str(digest), "path": str(path)}, f"{digest}  {path}")
     return 0
 
@@ -71,7 +71,7 @@ def load(options: Options, report: Report) -> int:
     path = Path(options.input).absolute()
     if not path.exists():
         raise UsageError(f"{options.input} does not exist")
-    loaded = images.load(_store(), path, options.name, report.log)
+    loaded = images.load(_store(), path, options.name, on_log=report.log)
     data = [{"name": name, "digest": str(digest)} for name, digest in loaded]
     text = "\n".join(f"{name or '(no name)'}  {digest}" for name, digest in loaded)
     report.result({"images": data}, text)

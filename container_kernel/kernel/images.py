@@ -16,7 +16,11 @@ from ..oci.digest import Digest
 if TYPE_CHECKING:
     from ..store.store import Store
 
-_NAME = re.compile(r"[a-z0-9]+([._/-]+[a-z0-9]+)*(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?")
+_NAME = re.compile(
+    r"([a-z0-9]+([.-][a-z0-9]+)*:\d{1,5}/)?"  # a registry with a port
+    r"[a-z0-9]+([._/-]+[a-z0-9]+)*"
+    r"(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?"
+)
 
 
 def find(store: Store, reference: str) -> Digest:
@@ -67,7 +71,7 @@ def full_name(name: str) -> str:
             f"{name!r} cannot be the name of an image",
             hint="write it like iris:1.0, in lower case letters, digits and . _ - /",
         )
-    return name if ":" in name else f"{name}:latest"
+    return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
 
 
 def tag(store: Store, digest: Digest, name: str) -> str:
@@ -97,18 +101,27 @@ def remove(store: Store, names: Iterable[str]) -> list[str]:
     return found
 
 
-def save(store: Store, digest: Digest, path: Path, form: str = "oci-archive") -> None:
-    """Write an image to ``path``; its first name goes with it."""
+def save(
+    store: Store, digest: Digest, path: Path, form: str = "oci-archive", name: str | None = None
+) -> None:
+    """Write an image to ``path``, under ``name`` or the first of its names."""
     from ..transfer import archive
 
     names = names_of(store, digest)
-    archive.save(digest, path, format=form, store=store, ref=names[0] if names else None)
+    asked = next((full for full in (name, f"{name}:latest") if full in names), None)
+    archive.save(digest, path, form, store=store, ref=asked or next(iter(names), None))
 
 
 def load(
-    store: Store, path: Path, name: str | None, on_log: Callable[[str], None]
+    store: Store,
+    path: Path,
+    name: str | None = None,
+    *,
+    on_log: Callable[[str], None] | None = None,
 ) -> list[tuple[str | None, Digest]]:
     """Read the images of an archive or layout into the store and name them.
+
+    A name in the file that is none here is left out: the file is anybody's.
 
     Raises:
         CellError: ``name`` is given and there are several.
@@ -122,4 +135,7 @@ def load(
         if len(found) != 1:
             raise CellError(f"{path.name} has {len(found)} images: --as can name only one")
         found = [(name, found[0][1])]
-    return [(tag(store, digest, known) if known else None, digest) for known, digest in found]
+    return [
+        (tag(store, digest, known) if known and _NAME.fullmatch(known) else None, digest)
+        for known, digest in found
+    ]
