@@ -120,9 +120,23 @@ async def _execute_cells(client: Client, outcome: Outcome) -> None:
             outcome.failure, outcome.failed_cell = error, cell
             return
         finally:
+            cell.outputs = _joined(cell.outputs)
             client.progress.end()
         outcome.cells += 1
     client.set_widgets_metadata()
+
+
+def _joined(outputs: list[Any]) -> list[Any]:
+    """Neighbouring pieces of one stream as one output: how it was cut is a matter of timing."""
+    joined: list[Any] = []
+    for output in outputs:
+        last = joined[-1] if joined else {}
+        is_stream = output["output_type"] == "stream" == last.get("output_type")
+        if is_stream and output["name"] == last["name"]:
+            last["text"] += output["text"]
+        else:
+            joined.append(output)
+    return joined
 
 
 def _is_run(cell: Any) -> bool:
