@@ -89,9 +89,7 @@ class Workbench:
     ) -> None:
         self.config = config
         self.host = _host or Host.open(namespace, config.oci_runtime)
-        self.store = _store or Store(
-            config.home, namespace.idmap, userxattr=namespace.is_rootless
-        )
+        self.store = _store or Store(config.home, namespace.idmap, userxattr=namespace.is_rootless)
         self._namespace = namespace
         self._directory = directory
         self._notebook = notebook
@@ -180,9 +178,7 @@ class Workbench:
 
     # ------------------------------------------------------------ running
 
-    def live(
-        self, stage: str | None = None, *, on_event: OnEvent, cancel: Cancel
-    ) -> Live:
+    def live(self, stage: str | None = None, *, on_event: OnEvent, cancel: Cancel) -> Live:
         """The container context of a stage's current image.
 
         While the image is the same, so is the object; when the image changed, the old one is
@@ -203,9 +199,7 @@ class Workbench:
         wish = wish or Wish()
         if wish.limits == Limits():
             wish = replace(wish, limits=self.limits())
-        return Live(
-            self.host, self.store, image.chain_id, image.config, self._directory, wish
-        )
+        return Live(self.host, self.store, image.chain_id, image.config, self._directory, wish)
 
     def limits(
         self,
@@ -309,9 +303,7 @@ class Workbench:
 
     # ------------------------------------------------------------ cells in chains
 
-    def _put(
-        self, identity: str, code: str, items: Items, order: Sequence[str] | None
-    ) -> _Stage:
+    def _put(self, identity: str, code: str, items: Items, order: Sequence[str] | None) -> _Stage:
         """Place the cell; return the stage it belongs to."""
         home = next((s for s in self._stages.values() if _position(s, identity) is not None), None)
         base = items[0] if items and isinstance(items[0], Base) else None
@@ -352,9 +344,7 @@ class Workbench:
 
     # ------------------------------------------------------------ solving
 
-    def _solve(
-        self, stage: _Stage, until: str | None, on_event: OnEvent, cancel: Cancel
-    ) -> None:
+    def _solve(self, stage: _Stage, until: str | None, on_event: OnEvent, cancel: Cancel) -> None:
         """Build the stage up to the cell ``until`` (or whole) and keep the image if it is whole.
 
         Of cells other than ``until`` only steps that really run are told of.
@@ -381,9 +371,7 @@ class Workbench:
             stage.image = self._solver().image(progress)
             stage.solved = stage.wanted
 
-    def _base(
-        self, stage: _Stage, total: int, on_event: OnEvent, cancel: Cancel
-    ) -> Progress:
+    def _base(self, stage: _Stage, total: int, on_event: OnEvent, cancel: Cancel) -> Progress:
         about = About(
             step_id=f"{stage.name}/base",
             stage=stage.name,
@@ -460,7 +448,6 @@ class Workbench:
     def _progress_of(self, image: Image) -> Progress:
         manifest = self.store.manifest(image.digest)
         return Progress(image.config, manifest.layers, image.layers, epoch_of(image.config))
-
 
 
 def cell_order(notebook: Path) -> list[str]:

@@ -25,12 +25,13 @@ from ..runtime import profile
 from ..runtime.bundle import ContainerSpec, Limits, Mount, Process
 from ..runtime.container import Container, Exit
 from ..runtime.host import Host
-from ..runtime.identity import User, resolve_user
+from ..runtime.identity import User, check_directory, resolve_user
 from ..runtime.rootfs import Rootfs
 from ..store.snapshots import Active, Snapshot
 from ..store.store import Store
 from . import site, volatile
 from .cancel import Cancel
+from .inputs import Placer
 from .site import Site
 
 CACHE = "/run/cache"
@@ -168,11 +169,13 @@ def _run(
             bound.append(host.bind(source, readonly=False))
             mounts.append(Mount.bind(bound[-1], target))
         user = resolve_user(rootfs.fd, command.user)
+        Placer(rootfs.fd, place.store.idmap).make_folder(command.workdir)
         spec = ContainerSpec(
             rootfs=rootfs.path,
             process=Process(
                 args=_interpreter(command),
                 env=_environment(place, command, user, epoch, files),
+                cwd=check_directory(rootfs.fd, command.workdir),
                 uid=user.uid,
                 gid=user.gid,
                 groups=user.groups,

@@ -12,8 +12,8 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from io import BufferedReader
+from pathlib import Path
 from typing import IO
 
 from .. import syscalls
@@ -153,11 +153,10 @@ class Placer:
         self._root_fd = root_fd
         self._owner = idmap.to_disk(0)
 
-    def copy(
-        self, folder: Folder, sources: tuple[str, ...], destination: str
-    ) -> None:
+    def copy(self, folder: Folder, sources: tuple[str, ...], destination: str) -> None:
         """Copy as Docker's COPY does: a folder's *content* goes to the destination; several
-        sources, or a destination that ends in ``/`` or is a folder, mean "into it"."""
+        sources, or a destination that ends in ``/`` or is a folder, mean "into it".
+        """
         into = len(sources) > 1 or destination.endswith("/") or self._is_folder(destination)
         for source in sources:
             entries = list(folder.walk(source))
@@ -181,6 +180,10 @@ class Placer:
                 os.fchmod(file.fileno(), mode)
         finally:
             os.close(fd)
+
+    def make_folder(self, path: str) -> None:
+        """Make a folder and those above it, where they are missing."""
+        os.close(self._folder(path))
 
     def is_folder(self, path: str) -> bool:
         """True when there is a folder of this name."""

@@ -86,10 +86,7 @@ Dir::Etc::sourceparts "{FOLDER}/apt";
 def collect(environ: Mapping[str, str], home: Path) -> Site:
     """Read the host's configuration. ``environ`` is the user's environment."""
     proxies = {
-        name: environ[name]
-        for low in _PROXIES
-        for name in (low, low.upper())
-        if environ.get(name)
+        name: environ[name] for low in _PROXIES for name in (low, low.upper()) if environ.get(name)
     }
     sources, codename = _apt_sources()
     return Site(

@@ -288,9 +288,7 @@ class Solver:
             else:
                 self._place_copies(step, placer, workdir)
             rootfs.unmount()
-            return freeze(
-                self._store, rootfs.active, step.title, Clamp(started, progress.epoch)
-            )
+            return freeze(self._store, rootfs.active, step.title, Clamp(started, progress.epoch))
         except BaseException:
             rootfs.discard()
             raise
@@ -345,9 +343,7 @@ class Solver:
 
 
 def layer_of(snapshot: Snapshot, title: str, seconds: float, *, cached: bool) -> Layer:
-    return Layer(
-        snapshot.diff_id, snapshot.chain_id, snapshot.size, title, seconds, cached=cached
-    )
+    return Layer(snapshot.diff_id, snapshot.chain_id, snapshot.size, title, seconds, cached=cached)
 
 
 def _destination(path: str, workdir: str) -> str:

@@ -25,7 +25,6 @@ from ..oci.digest import Digest
 from ..oci.spec import ImageConfig
 from ..runtime.host import find_tool
 from ..store.snapshots import Active, Snapshot
-from ..store.store import Store
 from .cancel import Cancel
 from .execute import Tail, Workplace, freeze
 from .graph import definition_key
@@ -147,7 +146,9 @@ class Bases:
         manifest = self._store.manifest(digest)
         config = self._store.image_config(manifest)
         chain = self._store.snapshots.chain(self._store.image_chain(config))
-        layers = tuple(layer_of(snapshot, snapshot.created_by, 0.0, cached=True) for snapshot in chain)
+        layers = tuple(
+            layer_of(snapshot, snapshot.created_by, 0.0, cached=True) for snapshot in chain
+        )
         return Progress(config, manifest.layers, layers, epoch_of(config))
 
     def _bootstrapped(self, definition: Definition) -> Progress | None:

@@ -43,9 +43,7 @@ class Mount:
     def bind(cls, source: Path | str, target: str, *, readonly: bool = False) -> Mount:
         """Show ``source`` of the host at ``target``."""
         access = "ro" if readonly else "rw"
-        return cls(
-            str(source), target, "bind", ("rbind", "nosuid", "nodev", "rprivate", access)
-        )
+        return cls(str(source), target, "bind", ("rbind", "nosuid", "nodev", "rprivate", access))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from .bundle import ContainerSpec, Limits, Process
 from .cgroup import CgroupParent
 
 _SANE_ENV = {"PATH": bundle.DEFAULT_PATH, "LC_ALL": "C.UTF-8"}
+_first_processes: set[int] = set()  # of containers nobody waited for yet
+_numbers = itertools.count(1)  # of the whole process: several runtimes share one state folder
 INIT_PATH = "/run/container-kernel-init"
 """Where the init process is mounted in a container, when the host has one to offer."""
 
@@ -76,6 +79,7 @@ class Container:
         self.stdout = stdout
         self.stderr = stderr
         self.pidfd = os.pidfd_open(pid)
+        _first_processes.add(pid)
         self._limits = limits
         self._cgroup = cgroup
         self._has_init = has_init
@@ -93,7 +97,8 @@ class Container:
             return None
         with self._waiting:
             if self._exit is None:
-                status = os.waitpid(self.pid, 0)[1]
+                status = _wait_for(self.pid)
+                _first_processes.discard(self.pid)
                 self._exit = self._describe(os.waitstatus_to_exitcode(status))
             return self._exit
 
@@ -175,7 +180,6 @@ class OciRuntime:
         self.init = init
         self._run_dir = run_dir
         self._state_dir = run_dir / "runtime"
-        self._numbers = itertools.count(1)
         self._global = [str(path), "--root", str(self._state_dir)]
         if is_rootless and path.name.startswith("crun") and cgroup is None:
             self._global.append("--cgroup-manager=disabled")
@@ -193,7 +197,7 @@ class OciRuntime:
         Raises:
             RuntimeFailed: the runtime refused; nothing is left behind.
         """
-        name = f"c{next(self._numbers)}"
+        name = f"c{next(_numbers)}"
         folder = self._run_dir / "bundles" / name
         has_init = init and self.init is not None
         if has_init:
@@ -211,7 +215,7 @@ class OciRuntime:
             if self.cgroup:
                 self.cgroup.remove(name)
             raise
-        return Container(
+        container = Container(
             int(pid_file.read_text()),
             name,
             stdout,
@@ -221,6 +225,8 @@ class OciRuntime:
             has_init=has_init,
             leftovers=leftovers,
         )
+        self._reap_strays()
+        return container
 
     def exec(
         self, container: Container, process: Process, *, stdin: int | None = None
@@ -230,7 +236,7 @@ class OciRuntime:
         Raises:
             RuntimeFailed: the runtime refused.
         """
-        name = f"{container.name}-e{next(self._numbers)}"
+        name = f"{container.name}-e{next(_numbers)}"
         folder = self._run_dir / "bundles" / name
         folder.mkdir(mode=0o700)
         spec_file, pid_file = folder / "process.json", folder / "pid"
@@ -241,9 +247,9 @@ class OciRuntime:
         except RuntimeFailed:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        return Container(
-            int(pid_file.read_text()), name, stdout, stderr, leftovers=(folder,)
-        )
+        started = Container(int(pid_file.read_text()), name, stdout, stderr, leftovers=(folder,))
+        self._reap_strays()
+        return started
 
     def _with_init(self, spec: ContainerSpec) -> ContainerSpec:
         assert self.init is not None
@@ -274,7 +280,6 @@ class OciRuntime:
         finally:
             os.close(out_w)
             os.close(err_w)
-        self._reap_strays()
         if done.returncode == 0:
             return out_r, err_r
         said = log.read_text() if log.exists() else ""
@@ -290,13 +295,27 @@ class OciRuntime:
             children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
         except OSError:
             return
-        for pid in children:
+        for pid in set(children) - {str(first) for first in _first_processes}:
             try:
                 stat = Path(f"/proc/{pid}/stat").read_text()
                 if stat.partition(")")[2].split()[0] == "Z" and f"({self.path.name}" in stat:
                     os.waitpid(int(pid), os.WNOHANG)
             except (OSError, IndexError):
                 continue
+
+
+def _wait_for(pid: int) -> int:
+    """The exit status of a process that ended. For a moment after crun has returned, a helper
+    of its own can still be the parent; the process becomes our child when that has ended.
+    """
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            return os.waitpid(pid, 0)[1]
+        except ChildProcessError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.0005)
 
 
 def _read_all(fd: int) -> str:

@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from .. import syscalls
@@ -23,6 +23,7 @@ _OPEN_CVES = {
     "crun": "CVE-2024-21626 (hardened in 1.15), CVE-2026-30892, CVE-2026-47766",
     "runc": "CVE-2024-45310, CVE-2025-31133, CVE-2025-52565, CVE-2025-52881, CVE-2026-41579",
 }
+_numbers = itertools.count(1)  # of the whole process: several hosts share one run folder
 _INSTALL = "sudo apt-get install -y"
 
 
@@ -42,7 +43,6 @@ class Host:
 
     namespace: Namespace
     runtime: OciRuntime
-    _numbers: itertools.count[int] = field(default_factory=itertools.count)
 
     @classmethod
     def open(cls, namespace: Namespace, oci_runtime: str | None = None) -> Host:
@@ -63,7 +63,7 @@ class Host:
 
     def new_folder(self, kind: str) -> Path:
         """An empty folder of this process, for a mount point or a socket."""
-        folder = self.namespace.run_dir / kind / str(next(self._numbers))
+        folder = self.namespace.run_dir / kind / str(next(_numbers))
         folder.mkdir(mode=0o755, parents=True)
         return folder
 

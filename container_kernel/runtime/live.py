@@ -209,11 +209,16 @@ class Live:
 
     def _mount(self, chain: Digest) -> Rootfs:
         user = self._user
-        texts = {"/etc/hosts": "127.0.0.1 localhost\n::1 localhost\n", "/etc/hostname": "container\n"}
+        texts = {
+            "/etc/hosts": "127.0.0.1 localhost\n::1 localhost\n",
+            "/etc/hostname": "container\n",
+        }
         if user.name == _USER_NAME:
             row = f"{user.name}:x:{user.uid}:{user.gid}::{user.home}:/bin/sh\n"
             texts["/etc/passwd"] = self._accounts(chain, "/etc/passwd") + row
-            texts["/etc/group"] = f"{self._accounts(chain, '/etc/group')}{user.name}:x:{user.gid}:\n"
+            texts["/etc/group"] = (
+                f"{self._accounts(chain, '/etc/group')}{user.name}:x:{user.gid}:\n"
+            )
         return Rootfs(
             self._host,
             self._store,

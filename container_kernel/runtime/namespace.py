@@ -28,9 +28,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from .. import syscalls
 from ..errors import HostError
 from ..oci.idmap import IdMap
-from .. import syscalls
 
 _FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
@@ -352,7 +352,9 @@ def _userns_remedy() -> str:
     ):
         try:
             if Path(file).read_text().strip() == forbids:
-                return f"this host forbids user namespaces; an administrator can allow them: {remedy}"
+                return (
+                    f"this host forbids user namespaces; an administrator can allow them: {remedy}"
+                )
         except OSError:
             continue
     return (

@@ -43,7 +43,8 @@ class Snapshot:
 @dataclass(slots=True)
 class Active:
     """A folder being written. ``upper`` and ``work`` are the overlay's, ``init`` holds what only
-    mount points and generated files need and is in no layer."""
+    mount points and generated files need and is in no layer.
+    """
 
     key: str
     parent: Digest | None

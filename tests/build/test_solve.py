@@ -1,0 +1,394 @@
+"""From cells to layers: what is frozen, what is not, and what the user is told."""
+
+import hashlib
+import http.server
+import threading
+from pathlib import Path
+
+import pytest
+
+from container_kernel.build.cancel import Cancel
+from container_kernel.build.events import StepFailed, StepFinished, StepLog, StepStarted
+from container_kernel.build.step import Base, Copy, Download, Setting, Shell
+from container_kernel.errors import (
+    BadArguments,
+    BaseNotFound,
+    CellError,
+    DigestMismatch,
+    InputNotFound,
+    Interrupted,
+    NoBase,
+)
+from container_kernel.errors import StepFailed as StepFailedError
+from container_kernel.kernel.magics import parse
+from container_kernel.workbench import Workbench
+
+pytestmark = pytest.mark.privileged
+
+
+def build_items(code):
+    """What the workbench asks of a parser."""
+    cell = parse(code, inner_magics=True)
+    return getattr(cell, "items", None)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The notebook's folder."""
+    folder = tmp_path / "notebook"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def make(settings, entered, folder):
+    """Workbenches of this test, closed at its end."""
+    made = []
+
+    def make(**more):
+        bench = Workbench(settings, entered, folder, parse=build_items, **more)
+        made.append(bench)
+        return bench
+
+    yield make
+    for bench in made:
+        bench.close()
+
+
+class Bench:
+    """A workbench with its events, driven by steps."""
+
+    def __init__(self, workbench):
+        self.workbench = workbench
+        self.events = []
+
+    def build(self, cell_id, *items, cancel=None, **more):
+        self.workbench.build(
+            cell_id,
+            repr(items),
+            items,
+            on_event=self.events.append,
+            cancel=cancel or Cancel(),
+            **more,
+        )
+
+    def image(self, stage=None):
+        return self.workbench.image(stage, on_event=self.events.append, cancel=Cancel())
+
+    def output(self, script, stage=None):
+        live = self.workbench.fresh(self.image(stage))
+        try:
+            container = live.start(["/bin/sh", "-c", script])
+            container.wait()
+            with open(container.stdout, closefd=False, errors="replace") as stdout:
+                return stdout.read()
+        finally:
+            live.close()
+
+    def kinds(self, kind):
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+@pytest.fixture
+def bench(make):
+    """A workbench with a busybox base."""
+    bench = Bench(make())
+    bench.build("base", Base("busybox"))
+    bench.events.clear()
+    return bench
+
+
+@pytest.fixture
+def unique(request, tmp_path):
+    """A comment that makes a step new in the store all tests share."""
+    return f"# {request.node.name} {tmp_path}"
+
+
+def test_a_step_is_a_layer(bench, unique):
+    bench.build("a", Shell(f"{unique}\necho hello > /greeting"))
+    assert len(bench.image().layers) == 2
+    assert bench.output("cat /greeting") == "hello\n"
+
+
+def test_the_second_time_it_is_cached(bench, make, unique):
+    step = Shell(f"{unique}\nhead -c 9 /dev/urandom > /random")
+    bench.build("a", step)
+    again = Bench(make())
+    again.build("base", Base("busybox"))
+    again.build("a", step)
+    assert again.image().digest == bench.image().digest
+    assert [event.cached for event in again.kinds(StepFinished)] == [True, True]
+
+
+def test_the_log_arrives_while_it_runs(bench, unique):
+    bench.build("a", Shell(f"{unique}\necho out; echo err >&2"))
+    assert "".join(event.text for event in bench.kinds(StepLog)) == "out\nerr\n"
+
+
+def test_editing_a_cell_replaces_it_and_what_follows_is_built_again(bench, unique):
+    bench.build("a", Shell(f"{unique}\necho one > /a"))
+    bench.build("b", Shell(f"{unique}\ncat /a > /b"))
+    bench.build("a", Shell(f"{unique}\necho two > /a"))
+    assert bench.workbench.stages["main"].is_stale
+    assert bench.output("cat /b; ls / | grep -c '^[ab]$'") == "two\n2\n"
+
+
+def test_running_a_cell_twice_changes_nothing(bench, unique):
+    for _ in range(2):
+        bench.build("a", Shell(f"{unique}\necho x >> /a"))
+    assert bench.output("cat /a") == "x\n"
+
+
+def test_a_new_cell_goes_where_the_notebook_has_it(bench, unique):
+    bench.build("c", Shell(f"{unique}\necho c >> /order"))
+    bench.build("b", Shell(f"{unique}\necho b >> /order"), order=["base", "b", "c"])
+    assert bench.output("cat /order") == "b\nc\n"
+
+
+def test_a_deleted_cell_is_out_of_the_chain(bench, unique):
+    bench.build("a", Shell(f"{unique}\ntouch /a"))
+    bench.build("b", Shell(f"{unique}\ntouch /b"), deleted=["a"])
+    assert bench.output("ls /a /b 2>/dev/null") == "/b\n"
+
+
+def test_a_failing_step_says_command_code_and_last_lines(bench, unique):
+    with pytest.raises(StepFailedError) as caught:
+        bench.build("a", Shell(f"{unique}\necho almost there\nexit 3", name="mine"))
+    assert caught.value.exit_code == 3
+    assert "%%build mine" in str(caught.value)
+    assert "almost there" in str(caught.value)
+    assert [event.exit_code for event in bench.kinds(StepFailed)] == [3]
+
+
+def test_a_failed_cell_leaves_the_environment_as_it_was(bench, unique):
+    bench.build("a", Shell(f"{unique}\necho kept > /a"))
+    before = bench.image().digest
+    with pytest.raises(StepFailedError):
+        bench.build("a", Shell(f"{unique}\necho lost > /a; false"))
+    with pytest.raises(StepFailedError):
+        bench.build("b", Shell(f"{unique}\ntouch /b; false"))
+    assert bench.image().digest == before
+
+
+def test_an_interrupted_step_is_killed_whole_and_freezes_nothing(bench, unique):
+    cancel = Cancel()
+    threading.Timer(0.5, cancel.set).start()
+    with pytest.raises(Interrupted):
+        bench.build("a", Shell(f"{unique}\ntrap '' INT TERM; sleep 99 & sleep 99"), cancel=cancel)
+    assert [event.interrupted for event in bench.kinds(StepFailed)] == [True]
+    assert len(bench.image().layers) == 1
+
+
+def test_a_step_that_writes_nothing_is_a_layer_too(bench, unique):
+    bench.build("a", Shell(f"{unique}\n:"))
+    assert bench.image().layers[-1].size == 1024
+
+
+def test_a_step_without_a_shell_left_says_so(bench, unique):
+    bench.build("a", Shell(f"{unique}\nrm /bin/sh"))
+    with pytest.raises(StepFailedError, match="no /bin/sh"):
+        bench.build("b", Shell(f"{unique}\necho"))
+
+
+def test_a_daemon_of_a_step_is_gone_before_it_is_frozen(bench, unique):
+    bench.build(
+        "a", Shell(f"{unique}\n(while :; do echo x >> /log; sleep 0.01; done) &\nsleep 0.1")
+    )
+    assert bench.image().layers[-1].size > 0
+
+
+def test_settings_make_no_layer_and_reach_steps_and_runs(bench, unique):
+    bench.build("a", Setting("env", ("GREETING=hi",)), Setting("label", ("who=me",)))
+    bench.build("b", Shell(f"{unique}\necho $GREETING > /said"))
+    image = bench.image()
+    assert len(image.layers) == 2
+    assert image.config.labels["who"] == "me"
+    assert bench.output("cat /said; echo $GREETING") == "hi\nhi\n"
+
+
+def test_workdir_is_where_a_step_works(bench, unique):
+    bench.build("a", Setting("workdir", ("/srv/app",)), Shell(f"{unique}\npwd > here"))
+    assert bench.output("cat /srv/app/here") == "/srv/app\n"
+
+
+def test_copy_takes_files_by_content(bench, folder, unique):
+    (folder / "data.csv").write_text(unique)
+    bench.build("a", Copy(("data.csv",), "/srv/"))
+    first = bench.image().digest
+    (folder / "data.csv").touch()
+    bench.build("a", Copy(("data.csv",), "/srv/"))
+    assert bench.image().digest == first
+    (folder / "data.csv").write_text(unique + "!")
+    bench.build("a", Copy(("data.csv",), "/srv/"))
+    assert bench.output("cat /srv/data.csv") == unique + "!"
+
+
+def test_copy_of_a_folder_copies_what_is_in_it(bench, folder):
+    (folder / "src/deep").mkdir(parents=True)
+    (folder / "src/deep/file").write_text("x")
+    (folder / "src/link").symlink_to("deep/file")
+    bench.build("a", Copy(("src",), "/opt/app"))
+    assert bench.output("cat /opt/app/deep/file; readlink /opt/app/link") == "xdeep/file\n"
+
+
+@pytest.mark.parametrize("source", ["missing.txt", "../outside", "/etc/passwd", "link/passwd"])
+def test_copy_cannot_reach_outside(bench, folder, source):
+    (folder / "link").symlink_to("/etc")
+    with pytest.raises(InputNotFound):
+        bench.build("a", Copy((source,), "/x"))
+
+
+def test_copy_from_another_stage(bench, unique):
+    bench.build("other", Base("busybox", "maker"))
+    bench.build("make", Shell(f"{unique}\nmkdir /out; echo made > /out/thing"))
+    bench.workbench.use("main")
+    bench.build("a", Copy(("/out/thing",), "/thing", "maker"))
+    assert bench.output("cat /thing", "main") == "made\n"
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A web server with one file."""
+    (tmp_path / "file.txt").write_text("content")
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args):
+            super().__init__(*args, directory=str(tmp_path))
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/file.txt"
+        server.shutdown()
+
+
+def test_download_checks_the_digest(bench, server):
+    digest = "sha256:" + hashlib.sha256(b"content").hexdigest()
+    with pytest.raises(DigestMismatch, match="found"):
+        bench.build("a", Download(server, "sha256:" + "0" * 64))
+    with pytest.raises(BadArguments, match="sha256"):
+        bench.build("a", Download(server, "sha256:1234"))
+    bench.build("a", Download(server, digest, "/srv/"))
+    assert bench.output("cat /srv/file.txt") == "content"
+
+
+def test_a_download_that_is_there_needs_no_network(bench, server, make):
+    digest = "sha256:" + hashlib.sha256(b"content").hexdigest()
+    bench.build("a", Download(server, digest))
+    bench.build("a", Download("http://127.0.0.1:9/file.txt", digest, "/elsewhere"))
+    assert bench.output("cat /elsewhere") == "content"
+
+
+def test_the_site_reaches_steps_and_no_layer(bench, unique):
+    bench.build("a", Shell(f"{unique}\nls -A /run/site > /seen; ls -A /run /etc > /names"))
+    assert bench.output("ls -A /run/site /run/step 2>/dev/null; cat /etc/hosts") == (
+        "127.0.0.1 localhost\n::1 localhost\n"
+    )
+    frozen = bench.workbench.store.snapshots.get(bench.image().chain_id)
+    names = {path.name for path in frozen.path.rglob("*")}
+    assert not names & {"site", "step", "hosts", "resolv.conf", "ca.crt", "cache"}
+
+
+def test_no_base_and_an_unknown_base(make):
+    empty = Bench(make())
+    with pytest.raises(NoBase):
+        empty.image()
+    with pytest.raises(NoBase):
+        empty.build("a", Shell("echo"))
+    with pytest.raises(BaseNotFound, match="debian:bookworm") as caught:
+        empty.build("a", Base("debain:bookworm"))
+    assert "busybox" in str(caught.value)
+
+
+def test_a_tag_is_a_base(bench, unique):
+    bench.build("a", Shell(f"{unique}\necho tagged > /t"))
+    bench.workbench.tag("mine:1")
+    bench.build("b", Base("mine:1", "second"))
+    assert bench.output("cat /t", "second") == "tagged\n"
+
+
+def notebook(path: Path, *cells: str):
+    """Write a notebook file with these code cells."""
+    import json
+
+    document = {
+        "nbformat": 4,
+        "nbformat_minor": 5,
+        "metadata": {},
+        "cells": [
+            {"id": f"c{i}", "cell_type": "code", "source": text, "outputs": [], "metadata": {}}
+            for i, text in enumerate(cells)
+        ],
+    }
+    path.write_text(json.dumps(document))
+
+
+def test_another_notebook_is_a_base(bench, folder, unique):
+    notebook(folder / "other.ipynb", "%base busybox", f"%%build\n{unique}\necho o > /o", "print(1)")
+    bench.build("b", Base("./other.ipynb", "second"))
+    assert bench.output("cat /o", "second") == "o\n"
+
+
+def test_notebooks_that_stand_on_each_other_are_an_error(make, folder):
+    notebook(folder / "a.ipynb", "%base ./b.ipynb")
+    notebook(folder / "b.ipynb", "%base ./a.ipynb")
+    with pytest.raises(CellError, match=r"b\.ipynb"):
+        Bench(make()).build("x", Base("./a.ipynb"))
+
+
+def test_freeze_keeps_what_run_cells_wrote(bench):
+    live = bench.workbench.live(on_event=bench.events.append, cancel=Cancel())
+    live.start(["/bin/sh", "-c", "echo scratch > ~/note; echo tmp > /tmp/gone"]).wait()
+    frozen = bench.workbench.freeze("kept:1")
+    bench.build("b", Base("kept:1", "second"))
+    assert frozen.digest != bench.image("main").digest
+    home = live.user.home
+    assert bench.output(f"cat {home}/note; ls /tmp", "second") == "scratch\n"
+
+
+def test_scratch_survives_a_restart_of_the_process(bench):
+    live = bench.workbench.live(on_event=bench.events.append, cancel=Cancel())
+    live.start(["/bin/sh", "-c", "echo state > ~/note"]).wait()
+    container = live.start(["/bin/sh", "-c", "cat ~/note"])
+    container.wait()
+    with open(container.stdout, closefd=False) as stdout:
+        assert stdout.read() == "state\n"
+
+
+def test_what_is_written_in_the_work_folder_belongs_to_the_user(bench, folder):
+    live = bench.workbench.live(on_event=bench.events.append, cancel=Cancel())
+    live.start(["/bin/sh", "-c", "echo x > /work/file"]).wait()
+    assert (folder / "file").stat().st_uid == folder.stat().st_uid
+
+
+def test_a_notebook_is_remembered(make, folder, unique):
+    notebook(folder / "mine.ipynb", "%base busybox", f"%%build\n{unique}\necho r > /r")
+    first = Bench(make(notebook=folder / "mine.ipynb"))
+    for number, code in enumerate(("%base busybox", f"%%build\n{unique}\necho r > /r")):
+        first.workbench.build(
+            f"c{number}", code, build_items(code), on_event=first.events.append, cancel=Cancel()
+        )
+    second = Bench(make(notebook=folder / "mine.ipynb"))
+    assert second.workbench.recall()
+    assert second.image().digest == first.image().digest
+
+
+def test_two_notebooks_that_build_the_same_step_build_it_once(make, unique):
+    step = Shell(f"{unique}\nsleep 0.5; head -c 9 /dev/urandom > /random")
+    benches = [Bench(make()) for _ in range(2)]
+
+    def build(bench):
+        bench.build("base", Base("busybox"))
+        bench.build("a", step)
+
+    threads = [threading.Thread(target=build, args=(bench,)) for bench in benches]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({bench.image().digest for bench in benches}) == 1
+    ran = [e for b in benches for e in b.kinds(StepFinished) if e.number == 1 and not e.cached]
+    assert len(ran) == 1
+    assert all(bench.kinds(StepStarted) for bench in benches)
