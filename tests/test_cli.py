@@ -298,3 +298,12 @@ def test_run_shows_the_failing_cell_and_keeps_what_was_executed(cli):
     cells = json.loads((cli.folder / "out.ipynb").read_text())["cells"]
     assert cells[1]["outputs"][-1]["ename"] == "StepFailed"
     assert cells[2]["outputs"] == []
+
+
+@pytest.mark.privileged
+def test_a_notebook_run_again_is_the_same_file(cli):
+    write_notebook(cli.folder / "a.ipynb", *STEPS, "for n in 1 2 3; do echo $n; done", "%layers")
+    cli("build", "a.ipynb")
+    assert cli("run", "a.ipynb", "-o", "one.ipynb").returncode == 0
+    assert cli("run", "a.ipynb", "-o", "two.ipynb").returncode == 0
+    assert (cli.folder / "one.ipynb").read_bytes() == (cli.folder / "two.ipynb").read_bytes()

@@ -34,13 +34,14 @@ class Progress:
         """An output is shown or redrawn: the first line of a step's card is of interest."""
         if not content.get("transient", {}).get("display_id"):
             return
-        text = content.get("data", {}).get("text/plain", "")
-        first = plain(str(text).partition("\n")[0])
+        text = str(content.get("data", {}).get("text/plain", ""))
+        first, _, rest = text.partition("\n")
+        first, last = plain(first), plain(rest.rpartition("\n")[2].strip())
         if first.startswith(_DONE):
             self._erase()
             self._note(f"    {first}")
         elif first.startswith("…") and self._width:
-            self._draw(first)
+            self._draw(f"{first}  {last}")
 
     def end(self) -> None:
         """The cell is done."""

@@ -92,6 +92,7 @@ async def _execute(notebook: Any, path: Path, progress: Progress) -> Outcome:
         km=manager,
         timeout=None,
         startup_timeout=STARTUP_TIMEOUT_S,
+        record_timing=False,  # the same notebook, run again, is the same file
         resources={"metadata": {"path": str(path.parent)}},
     )
     client.progress = progress
