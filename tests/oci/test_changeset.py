@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from container_kernel import syscalls
 from container_kernel.errors import ImageError, StoreError
 from container_kernel.oci.changeset import Clamp, encode, tree_digest
 from container_kernel.oci.digest import Digest
@@ -241,6 +242,31 @@ def test_owners_are_translated(tmp_path):
     )
     (found,) = members(tar_of(tmp_path, idmap=idmap))
     assert found.uid == (1234 if uid != gid else 5_000_000)
+
+
+@as_root
+def test_a_store_of_root_and_one_of_a_user_agree(tmp_path):
+    """The same image on disk under two id maps, one digest."""
+    digests = set()
+    for idmap in (IdMap.identity(), IdMap.keep_user(65536)):
+        root = tmp_path / f"root-{idmap.to_disk(0)}"
+        root.mkdir()
+        for image_id in (0, 5, 1000, 1001, 60000):
+            (root / str(image_id)).touch()
+            os.chown(root / str(image_id), idmap.to_disk(image_id), idmap.to_disk(image_id))
+        settle(root)
+        digests.add(tree_digest(root, idmap=idmap, userxattr=False))
+    assert len(digests) == 1
+
+
+@pytest.mark.privileged
+def test_what_is_mounted_inside_is_left_out(tmp_path):
+    (tmp_path / "proc").mkdir()
+    syscalls.mount("proc", str(tmp_path / "proc"), "proc")
+    try:
+        assert names(tar_of(tmp_path)) == ["proc/"]
+    finally:
+        syscalls.umount(str(tmp_path / "proc"))
 
 
 def test_large_sizes_and_odd_times_survive(tmp_path):

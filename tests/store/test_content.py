@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from container_kernel import syscalls
 from container_kernel.errors import BlobDamaged, BlobNotFound, ImageError, StoreError
 from container_kernel.oci.digest import Digest
 from container_kernel.store.content import Blob, ContentStore
@@ -153,11 +154,28 @@ def test_several_processes_may_put_the_same(content):
     assert leftovers(content) == []
 
 
-def test_a_full_disk_is_named_and_loses_nothing(content, tmp_path):
+@pytest.mark.privileged
+def test_a_full_disk_is_named_and_loses_nothing(tmp_path):
+    """The same again once there is space."""
+    syscalls.mount("tmpfs", str(tmp_path), "tmpfs", 0, "size=1m")
+    try:
+        content = ContentStore(tmp_path / "store")
+        content.put(b"hello")
+        with pytest.raises(StoreError, match=r"no space left.*\nhint: free space"):
+            content.put(io.BytesIO(bytes(5 << 20)))
+        assert leftovers(content) == []
+        assert content.read(HELLO) == b"hello"
+        content.put(io.BytesIO(bytes(100_000)))
+    finally:
+        syscalls.umount(str(tmp_path))
+
+
+def test_a_failing_disk_is_named_and_loses_nothing(content):
     content.put(b"hello")
     code = f"""
 import io, resource, signal
 from pathlib import Path
+from container_kernel import syscalls
 from container_kernel.errors import StoreError
 from container_kernel.store.content import ContentStore
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

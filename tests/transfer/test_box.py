@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from layouts import layer_tar
 
-from container_kernel.errors import ImageError
+from container_kernel import syscalls
+from container_kernel.errors import ImageError, StoreError
 from container_kernel.oci.digest import Digest
 from container_kernel.oci.idmap import IdMap
 from container_kernel.transfer.box import unpack_boxed
@@ -132,6 +133,17 @@ def test_errors_cross_the_wall_with_their_words(target, entered):
         box(layer_tar({"../x": b""}), target, entered)
     with pytest.raises(ImageError, match="more than 1000 bytes"):
         box(layer_tar({"x": b""}), target, entered, caps=Caps(total_bytes=1000))
+
+
+@pytest.mark.parametrize("limit", ["size=1m", "nr_inodes=20"])
+def test_a_full_disk_is_the_stores_trouble(target, entered, limit):
+    files = {f"f{number}": os.urandom(100_000) for number in range(30)}
+    syscalls.mount("tmpfs", str(target), "tmpfs", 0, limit)
+    try:
+        with pytest.raises(StoreError, match="no space left"):
+            box(layer_tar(files), target, entered)
+    finally:
+        syscalls.umount(str(target))
 
 
 def test_a_pipe_will_do(target, entered):
