@@ -70,7 +70,7 @@ def header(
         mtime = 0
     if xattrs:
         records.update((XATTR_PREFIX + name, value) for name, value in xattrs.items())
-    block = _ustar(path, kind, mode, (uid, gid), size, mtime, link, device)
+    block = _ustar(path, (mode, uid, gid, size, mtime), kind, link, device)
     return _pax(records) + block if records else block
 
 
@@ -81,20 +81,15 @@ def padding(size: int) -> int:
 
 def _ustar(
     path: bytes,
+    numbers: tuple[int, int, int, int, int],
     kind: bytes,
-    mode: int,
-    owner: tuple[int, int],
-    size: int,
-    mtime: int,
-    link: bytes,
-    device: tuple[int, int],
+    link: bytes = b"",
+    device: tuple[int, int] = (0, 0),
 ) -> bytes:
+    """One block; ``numbers`` are mode, uid, gid, size and mtime."""
     head = b"%s%07o\0%07o\0%07o\0%011o\0%011o\0" % (
         path[:_NAME_BYTES].ljust(_NAME_BYTES, b"\0"),
-        mode,
-        *owner,
-        size,
-        mtime,
+        *numbers,
     )
     tail = b"%s%s%s%07o\0%07o\0%s" % (
         kind,
@@ -111,7 +106,7 @@ def _ustar(
 
 def _pax(records: Mapping[bytes, bytes]) -> bytes:
     body = b"".join(_record(key, records[key]) for key in sorted(records))
-    block = _ustar(_PAX_NAME, PAX, 0, (0, 0), len(body), 0, b"", (0, 0))
+    block = _ustar(_PAX_NAME, (0, 0, 0, len(body), 0), PAX)
     return block + body + bytes(padding(len(body)))
 
 
