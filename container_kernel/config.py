@@ -78,7 +78,9 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
 
 def _with_files(config: Config, environ: Mapping[str, str], user_home: Path) -> Config:
     folders = _config_folders(environ, user_home)
-    if not any((folder / f"{_FILE}{end}").exists() for folder in folders for end in (".py", ".json")):
+    if not any(
+        (folder / f"{_FILE}{end}").exists() for folder in folders for end in (".py", ".json")
+    ):
         return config  # traitlets takes 50 ms to import: only for those who use it
     values = _read_files(folders)
     known = {entry.name for entry in fields(Config)} - {"environ", "user_home"}
@@ -104,8 +106,8 @@ def _with_files(config: Config, environ: Mapping[str, str], user_home: Path) -> 
 
 
 def _read_files(folders: Sequence[Path]) -> dict[str, Any]:
-    from traitlets.config.loader import JSONFileConfigLoader, PyFileConfigLoader
     from traitlets.config.loader import Config as Traits
+    from traitlets.config.loader import JSONFileConfigLoader, PyFileConfigLoader
 
     merged = Traits()
     for folder in reversed(folders):

@@ -196,9 +196,7 @@ class Workbench:
 
     def fresh(self, image: Image, wish: Wish | None = None) -> Live:
         """A container context of its own on ``image``; the caller closes it."""
-        wish = wish or Wish()
-        if wish.limits == Limits():
-            wish = replace(wish, limits=self.limits())
+        wish = wish or Wish(limits=self.limits())
         return Live(self.host, self.store, image.chain_id, image.config, self._directory, wish)
 
     def limits(

@@ -10,10 +10,14 @@ Whatever is not needed to start is imported when it is.
 """
 
 import builtins
-import json
 import os
 import signal
 import sys
+
+try:
+    import json
+except ImportError:  # Debian's python3-minimal
+    sys.exit("this image's python3 lacks most of its standard library: %apt python3 adds it")
 
 MYPY = False
 if MYPY:  # read by type checkers only: typing takes long to import

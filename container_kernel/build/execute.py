@@ -272,7 +272,7 @@ def _failure(title: str, exit_: Exit, tail: tuple[str, ...]) -> StepFailed:
         f"{title}: the command {exit_}",
         exit_code=exit_.status,
         tail=tail,
-        hint="the steps before it are frozen; change this cell and run it again to go on from there",
+        hint="the steps before it are frozen; change this cell and run it again to go on",
     )
 
 

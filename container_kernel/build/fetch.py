@@ -25,8 +25,7 @@ def fetch(url: str, digest: Digest, place: Workplace, cancel: Cancel) -> None:
     """
     try:
         with _opener(place.site).open(url, timeout=_TIMEOUT_S) as answer:
-            watched = _Watched(answer, cancel)
-            blob = place.store.content.put(watched)
+            blob = place.store.content.put(_Watched(answer, cancel))
     except (urllib.error.URLError, OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise StepFailed(
@@ -56,7 +55,7 @@ class _Watched:
         self._source = source
         self._cancel = cancel
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int, /) -> bytes:
         """The next bytes."""
         self._cancel.check()
         return self._source.read(size)

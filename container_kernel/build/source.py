@@ -296,10 +296,8 @@ class Bases:
                 os.chown(os.path.join(folder, name), root, root, follow_symlinks=False)
 
     def _is_path(self, reference: str) -> bool:
-        looks_like_one = reference.startswith(("/", "./", "../")) or reference.endswith(
-            (".ipynb", ".tar", ".tar.gz", ".tar.zst")
-        )
-        return looks_like_one
+        endings = (".ipynb", ".tar", ".tar.gz", ".tar.zst")
+        return reference.startswith(("/", "./", "../")) or reference.endswith(endings)
 
     def _what_exists(self) -> str:
         names = [*definitions(self._folders), *self._store.tags.list()]
@@ -312,7 +310,8 @@ class _Output:
     def __init__(
         self, process: subprocess.Popen[bytes], log: Callable[[str], None], cancel: Cancel
     ) -> None:
-        assert process.stdout and process.stderr
+        assert process.stdout
+        assert process.stderr
         self._out, self._err = process.stdout.fileno(), process.stderr.fileno()
         self._watched = [self._out, self._err, cancel.fd]
         self._log = log

@@ -199,4 +199,6 @@ def _obituary(inner: Inner) -> InnerKernelDied:
     else:
         what = f"the kernel could not start: it {exit_ or 'ended'}"
     text = "\n".join([what, *(f"  {line}" for line in inner.last_words())])
-    return InnerKernelDied(text)
+    if inner.is_ready:
+        return InnerKernelDied(text)
+    return InnerKernelDied(text, hint="change the build cells so that it can, then run this again")

@@ -33,10 +33,10 @@ def launch(live: Live) -> Launched:
     mailbox = Mailbox(Path(live.ipc_dir), str(live.ipc_mount))
     try:
         config = live.config
+        path = next((e[5:] for e in config.env if e.startswith("PATH=")), DEFAULT_PATH)
         spec = find_spec(live.open, dict(config.labels).get(SPEC_LABEL))
         if spec:
-            return _launch_spec(live, mailbox, spec)
-        path = next((e[5:] for e in config.env if e.startswith("PATH=")), DEFAULT_PATH)
+            return _launch_spec(live, mailbox, spec, path)
         if has_command(live.open, "python3", path):
             return _launch_agent(live, mailbox, PYTHON_AGENT)
         if has_command(live.open, "sh", path):
@@ -51,7 +51,7 @@ def launch(live: Live) -> Launched:
     )
 
 
-def _launch_spec(live: Live, mailbox: Mailbox, spec: KernelSpec) -> Launched:
+def _launch_spec(live: Live, mailbox: Mailbox, spec: KernelSpec, path: str) -> Launched:
     connection = ConnectionInfo(
         transport="ipc",
         ip=mailbox.inside("kernel"),
@@ -59,7 +59,11 @@ def _launch_spec(live: Live, mailbox: Mailbox, spec: KernelSpec) -> Launched:
         key=os.urandom(32).hex().encode(),
     )
     file = mailbox.write("connection.json", connection.to_json().encode())
-    container = live.start(spec.command(file), spec.env)
+    argv = spec.command(file)
+    if argv[0] == "python" and not has_command(live.open, "python", path):
+        # By Jupyter's convention it is the Python the kernelspec was installed for.
+        argv[0] = "python3"
+    container = live.start(argv, spec.env)
     return Launched(live, container, mailbox, spec=spec, connection=connection)
 
 

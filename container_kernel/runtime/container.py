@@ -69,7 +69,7 @@ class Container:
         stdout: int,
         stderr: int,
         *,
-        limits: Limits = Limits(),
+        memory_bytes: int | None = None,
         cgroup: CgroupParent | None = None,
         has_init: bool = False,
         leftovers: tuple[Path, ...] = (),
@@ -80,7 +80,7 @@ class Container:
         self.stderr = stderr
         self.pidfd = os.pidfd_open(pid)
         _first_processes.add(pid)
-        self._limits = limits
+        self._memory_bytes = memory_bytes
         self._cgroup = cgroup
         self._has_init = has_init
         self._leftovers = leftovers
@@ -144,7 +144,7 @@ class Container:
 
     def _describe(self, code: int) -> Exit:
         killed = self._cgroup is not None and self._cgroup.out_of_memory_kills(self.name) > 0
-        limit = self._limits.memory_bytes if self._cgroup else None
+        limit = self._memory_bytes if self._cgroup else None
         if code >= 0:
             number = code - 128 if self._has_init and code > 128 else None
             out_of_memory = killed and number == signal.SIGKILL
@@ -220,7 +220,7 @@ class OciRuntime:
             name,
             stdout,
             stderr,
-            limits=spec.limits,
+            memory_bytes=spec.limits.memory_bytes,
             cgroup=self.cgroup,
             has_init=has_init,
             leftovers=leftovers,

@@ -42,7 +42,7 @@ class Wish:
     user: str | None = None
     as_root: bool = False
     host_network: bool = False
-    limits: Limits = Limits()
+    limits: Limits
     env: Mapping[str, str] | None = None
 
 

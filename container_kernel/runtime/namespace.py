@@ -107,7 +107,7 @@ def _fork_inside(
         syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 0)
         for fd in (report_r, go_w):
             os.close(fd)
-    _supervise(reaper, run_dir, lock)
+    return _supervise(reaper, run_dir, lock)
 
 
 # ---------------------------------------------------------------- the supervisor

@@ -20,10 +20,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from ..errors import BlobDamaged, BlobNotFound, ImageError, StoreError
 from ..oci.digest import Digest
+from ..oci.tar_reader import Stream
 
 _CHUNK_BYTES = 1 << 20
 _OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -56,7 +56,7 @@ class ContentStore:
 
     def put(
         self,
-        source: bytes | BinaryIO,
+        source: bytes | Stream,
         *,
         expected: Digest | None = None,
         size: int | None = None,
@@ -166,7 +166,7 @@ class ContentStore:
             _sync(self._blobs)
         return is_same
 
-    def _write(self, source: BinaryIO, expected: Digest | None, size: int | None) -> Blob:
+    def _write(self, source: Stream, expected: Digest | None, size: int | None) -> Blob:
         draft = self._ingest / secrets.token_hex(16)
         try:
             fd = os.open(draft, _CREATE, 0o600)
@@ -199,7 +199,7 @@ def _disk_errors(root: Path) -> Iterator[None]:
         raise StoreError(f"the store in {root} cannot be written: {error}") from error
 
 
-def _copy(source: BinaryIO, out: io.FileIO, size: int | None) -> Blob:
+def _copy(source: Stream, out: io.FileIO, size: int | None) -> Blob:
     sha256 = hashlib.sha256()
     count = 0
     while chunk := _chunk(source, None if size is None else size + 1 - count):
@@ -211,7 +211,7 @@ def _copy(source: BinaryIO, out: io.FileIO, size: int | None) -> Blob:
     return Blob(Digest("sha256:" + sha256.hexdigest()), count)
 
 
-def _chunk(source: BinaryIO, left: int | None) -> bytes:
+def _chunk(source: Stream, left: int | None) -> bytes:
     try:
         return source.read(_CHUNK_BYTES if left is None else min(_CHUNK_BYTES, left))
     except OSError as error:

@@ -97,8 +97,10 @@ class LocalLive:
             if self.kernels is None:
                 return None
             path = str(self.kernels) + path.partition("jupyter/kernels")[2]
-        elif path.startswith("/opt") or path.rpartition("/")[2] not in self.commands:
+        elif (name := path.rpartition("/")[2]) not in self.commands:
             return None
+        else:
+            path = self.commands[name]
         try:
             return os.open(path, os.O_RDONLY)
         except OSError:

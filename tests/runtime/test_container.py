@@ -15,6 +15,7 @@ from container_kernel.runtime.bundle import ContainerSpec, Limits, Process
 from container_kernel.runtime.rootfs import Rootfs
 
 pytestmark = pytest.mark.privileged
+FEW = Limits(pids=64)
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def rootfs(host, shared_store, busybox):
 def run(host, shared_store, rootfs):
     """Run a shell script as a run cell's process would; its exit and its output."""
 
-    def run(script, *, uid=None, cancel=None, limits=Limits(pids=64), init=True, **more):
+    def run(script, *, uid=None, cancel=None, limits=FEW, init=True, **more):
         uid = (0 if shared_store.idmap.squash else 1000) if uid is None else uid
         process = Process(args=("/bin/sh", "-c", script), env={"PATH": "/bin"}, uid=uid, gid=uid)
         spec = ContainerSpec(
