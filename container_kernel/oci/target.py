@@ -98,14 +98,11 @@ class Target:
 
     def finish(self) -> None:
         """Give all folders their modes and times, now that nothing is made in them any more."""
-        for path in sorted(self._times, reverse=True):
+        for path in sorted(self._times):  # so that most are opened from their parent
             mode, mtime_ns = self._times[path]
-            fd = _walk(self._root, tuple(path.split(b"/")))
-            try:
-                os.fchmod(fd, mode)
-                os.utime(fd, ns=(mtime_ns, mtime_ns))
-            finally:
-                os.close(fd)
+            fd = self.folder(tuple(path.split(b"/")))
+            os.fchmod(fd, mode)
+            os.utime(fd, ns=(mtime_ns, mtime_ns))
         self.close()
 
     def close(self) -> None:

@@ -133,3 +133,19 @@ def test_what_umoci_repacks_is_loaded(store, built, tmp_path):
     top = store.snapshots.chain(store.image_chain(config))[-1]
     assert (top.path / "etc/motd").is_char_device()
     assert (top.path / "new").read_text() == "new"
+
+
+def test_buildah_takes_our_image_and_gives_it_back(store, built, other, tmp_path):
+    tool("buildah")
+    if os.geteuid() != 0 or "0 4294967295" not in id_map():
+        pytest.skip("buildah's storage needs real root here")
+    save(built, tmp_path / "ours", store=store, ref="made/here:1")
+    (tmp_path / "policy.json").write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
+    storage = [f"--root={tmp_path}/storage", f"--runroot={tmp_path}/run", "--storage-driver=vfs"]
+    policy = f"--signature-policy={tmp_path}/policy.json"
+    image_id = run("buildah", *storage, "pull", "--quiet", policy, f"oci-archive:{tmp_path}/ours")
+    assert image_id.strip() == store.manifest(built).config.digest.hex
+    theirs = f"oci-archive:{tmp_path}/theirs:made/here:1"
+    run("buildah", *storage, "push", "--quiet", policy, image_id.strip(), theirs)
+    ((_, image),) = load(tmp_path / "theirs", other)
+    assert other.manifest(image).config.digest == store.manifest(built).config.digest
