@@ -136,6 +136,7 @@ class Container:
             self._cgroup = None
         for path in self._leftovers:
             shutil.rmtree(path, ignore_errors=True)
+        _reap_strays()
         return exit_
 
     def memory_peak_bytes(self) -> int | None:
@@ -225,7 +226,7 @@ class OciRuntime:
             has_init=has_init,
             leftovers=leftovers,
         )
-        self._reap_strays()
+        _reap_strays()
         return container
 
     def exec(
@@ -248,7 +249,7 @@ class OciRuntime:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         started = Container(int(pid_file.read_text()), name, stdout, stderr, leftovers=(folder,))
-        self._reap_strays()
+        _reap_strays()
         return started
 
     def _with_init(self, spec: ContainerSpec) -> ContainerSpec:
@@ -289,19 +290,20 @@ class OciRuntime:
             os.close(fd)
         raise RuntimeFailed((self.path.name, *argv[:1]), done.returncode, said)
 
-    def _reap_strays(self) -> None:
-        """Bury the helpers the runtime forked and left: they became our children."""
+
+def _reap_strays() -> None:
+    """Bury the helpers a runtime forked and left: they became our children."""
+    try:
+        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    except OSError:
+        return
+    for pid in set(children) - {str(first) for first in _first_processes}:
         try:
-            children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-        except OSError:
-            return
-        for pid in set(children) - {str(first) for first in _first_processes}:
-            try:
-                stat = Path(f"/proc/{pid}/stat").read_text()
-                if stat.partition(")")[2].split()[0] == "Z" and f"({self.path.name}" in stat:
-                    os.waitpid(int(pid), os.WNOHANG)
-            except (OSError, IndexError):
-                continue
+            head, _, rest = Path(f"/proc/{pid}/stat").read_text().partition(")")
+            if rest.split()[0] == "Z" and head.partition("(")[2][:4] in ("crun", "runc"):
+                os.waitpid(int(pid), os.WNOHANG)
+        except (OSError, IndexError):
+            continue
 
 
 def _wait_for(pid: int) -> int:
