@@ -170,8 +170,7 @@ def _head(event: Shown, notes: list[str], colour: str) -> str:
         '<div style="display:flex;flex-wrap:wrap;gap:0 .7em;align-items:baseline">'
         f'<span style="color:{colour};flex:none">{_mark(event)}</span>'
         f"{markup.muted(markup.text(place(event)[1:-1]))}"
-        f'<code style="font-family:{markup.CODE};background:none;padding:0;font-weight:600;'
-        f'{_ONE_LINE}" title="{title}">{title}</code>'
+        f'<code style="font-family:{markup.CODE};{_ONE_LINE}" title="{title}">{title}</code>'
         f'<span style="color:{markup.MUTED};white-space:nowrap">'
         f"{' &middot; '.join(bits)}</span></div>"
     )

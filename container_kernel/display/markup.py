@@ -30,7 +30,8 @@ def text(value: object) -> str:
 def code(value: object, *, tip: object = None) -> str:
     """A word in the code font; ``tip`` is shown on hover."""
     title = f' title="{text(tip)}"' if tip is not None else ""
-    return f'<code style="font-family:{CODE};background:none;padding:0"{title}>{text(value)}</code>'
+    style = f"font-family:{CODE};background:none;padding:0;color:inherit"
+    return f'<code style="{style}"{title}>{text(value)}</code>'
 
 
 def muted(inner: str) -> str:

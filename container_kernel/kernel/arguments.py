@@ -150,7 +150,11 @@ def suggestion(word: str, known: Sequence[str], *, or_else: str | None = None) -
 
 
 def nearest(word: str, known: Sequence[str], cutoff: float = 0.6) -> list[str]:
-    """The one or two of ``known`` most like ``word``, best first."""
-    from difflib import get_close_matches  # only mistakes pay for it
+    """The one of ``known`` most like ``word``; also the second, if it is nearly as near."""
+    from difflib import SequenceMatcher, get_close_matches  # only mistakes pay for it
 
-    return get_close_matches(word, known, 2, cutoff)
+    def likeness(other: str) -> float:
+        return SequenceMatcher(None, word, other).ratio()
+
+    near = get_close_matches(word, known, 2, cutoff)
+    return [one for one in near if likeness(one) > likeness(near[0]) - 0.1]
