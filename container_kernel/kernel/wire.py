@@ -58,7 +58,7 @@ class ConnectionInfo:
                 key=data.get("key", "").encode(),
                 signature_scheme=scheme,
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"not a connection file: {error!r}") from error
         if scheme not in _SCHEMES or transport not in ("tcp", "ipc"):
             raise ValueError(f"not supported: {transport} with {scheme}")
