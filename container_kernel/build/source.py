@@ -11,6 +11,7 @@ import os
 import select
 import signal
 import subprocess
+import sys
 import time
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +24,8 @@ from ..oci.changeset import Clamp
 from ..oci.decoder import apply
 from ..oci.digest import Digest
 from ..oci.spec import ImageConfig
+from ..runtime import pretend
+from ..runtime.bundle import DEFAULT_PATH
 from ..runtime.host import find_tool
 from ..store.snapshots import Active, Snapshot
 from .cancel import Cancel
@@ -32,6 +35,16 @@ from .solve import Progress, layer_of
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _DEFAULT_EPOCH = 0
+_DEVICES = "null zero full random urandom tty"
+# With one id no device node can be made and no pseudo-terminals be mounted: the host's own
+# devices are shown instead while packages are set up.
+_ONE_ID_OPTIONS = (
+    "--aptopt=APT::Sandbox::User root",
+    "--skip=chroot/mount/dev",
+    f'--setup-hook=mkdir -p "$1/dev"; for d in {_DEVICES}; do rm -f "$1/dev/$d"; '
+    ': > "$1/dev/$d"; mount --bind "/dev/$d" "$1/dev/$d"; done',
+    f'--customize-hook=for d in {_DEVICES}; do umount "$1/dev/$d"; done',
+)
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -211,18 +224,22 @@ class Bases:
         argv += [f"--include={','.join(include)}"] if include else []
         argv += [f"--customize-hook={hook}" for hook in definition.words("hooks")]
         argv += [suite, "-", *([str(sources)] if wanted else [])]
+        if self._store.idmap.squash:
+            argv = pretend.wrap([*argv[:1], *_ONE_ID_OPTIONS, *argv[1:]])
         env = {
-            "PATH": os.environ.get("PATH", ""),
+            "PATH": DEFAULT_PATH,
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
             "TMPDIR": str(active.path),
             "SOURCE_DATE_EPOCH": str(definition.epoch),
             "LC_ALL": "C.UTF-8",
             **self._place.site.env,
         }
         on_log(f"bootstrapping {definition.name} with mmdebstrap\n")
-        self._unpack_output(argv, env, active, on_log, cancel)
+        self._unpack_output(definition, argv, env, active, on_log, cancel)
 
     def _unpack_output(
         self,
+        definition: Definition,
         argv: list[str],
         env: dict[str, str],
         active: Active,
@@ -256,7 +273,7 @@ class Bases:
             code = process.wait()
             if code:
                 raise StepFailed(
-                    f"{os.path.basename(argv[0])} ended with exit code {code}",
+                    f"{definition.name}: the bootstrap ended with exit code {code}",
                     exit_code=code,
                     tail=tail.lines,
                     hint="check this host's own package sources, then run the cell again",

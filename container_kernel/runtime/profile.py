@@ -56,7 +56,7 @@ READONLY_PATHS = (
     "/proc/sysrq-trigger",
 )
 
-_PRETENDED = (
+PRETENDED = (
     "chown",
     "chown32",
     "fchown",
@@ -92,7 +92,7 @@ _read: dict[bool, dict[str, Any]] = {}
 def seccomp(*, pretend_ownership: bool = False) -> dict[str, Any]:
     """The ``linux.seccomp`` part of a runtime spec, for this machine's architecture.
 
-    ``pretend_ownership`` answers calls that change owners with success, see ``_PRETENDED``.
+    ``pretend_ownership`` answers calls that change owners with success, see ``PRETENDED``.
     """
     if pretend_ownership not in _read:
         filter_: dict[str, Any] = json.loads(_SECCOMP.read_text())
@@ -105,7 +105,7 @@ def seccomp(*, pretend_ownership: bool = False) -> dict[str, Any]:
 
 def _pretend(rules: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     kept = [
-        {**rule, "names": [name for name in rule["names"] if name not in _PRETENDED]}
+        {**rule, "names": [name for name in rule["names"] if name not in PRETENDED]}
         for rule in rules
     ]
-    return [*kept, {"names": list(_PRETENDED), "action": "SCMP_ACT_ERRNO", "errnoRet": 0}]
+    return [*kept, {"names": list(PRETENDED), "action": "SCMP_ACT_ERRNO", "errnoRet": 0}]
