@@ -32,7 +32,7 @@ def pytest_configure(config):
     if config.option.collectonly or _entered is not None:
         return
     try:
-        _entered = namespace.enter()
+        _entered = namespace.enter(os.environ)
     except HostError as error:
         _why_not = str(error)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Iterator, Mapping
@@ -73,7 +74,7 @@ def bench(
 ) -> Iterator[Bench]:
     """A workbench in namespaces of its own; Ctrl-C stops what it does."""
     config = load()
-    place = namespace.enter()
+    place = namespace.enter(os.environ)
     cancel = Cancel()
     signal.signal(signal.SIGINT, lambda *_: cancel.set())
     signal.signal(signal.SIGTERM, lambda *_: cancel.set())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import shutil
 import sys
@@ -27,7 +28,7 @@ def doctor(_options: Options, report: Report) -> int:
 
     config = load()
     try:
-        here = namespace.enter()
+        here = namespace.enter(os.environ)
     except HostError as error:
         remedy = "" if error.hint == HostError.hint else error.hint or ""
         finding = host.Finding("namespaces", error.message, False, remedy)

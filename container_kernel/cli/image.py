@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from ..config import load as load_config
@@ -17,7 +18,7 @@ from .report import Report
 def _store() -> Store:
     """The user's store, with the ids its files have."""
     config = load_config()
-    here = namespace.enter()
+    here = namespace.enter(os.environ)
     return Store(config.home, here.idmap, userxattr=here.is_rootless)
 
 

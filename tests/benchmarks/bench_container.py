@@ -7,6 +7,7 @@ bare OCI runtime gets the same ``config.json`` on a root file system that is mou
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -46,7 +47,7 @@ def serve() -> None:
     from container_kernel.runtime import namespace
 
     use_own_store()
-    place = namespace.enter()
+    place = namespace.enter(os.environ)
     from container_kernel import config
     from container_kernel.workbench import Workbench
 

@@ -1,0 +1,82 @@
+"""Run folder: what one process tree keeps outside the store while it lives.
+
+Mount points, sockets, bundles. A lock in it is held by every process of the tree: when it can be
+taken, they are all gone, and whoever comes by sweeps the folder and the cgroups of its name.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..errors import HostError
+
+_CGROUP_ROOT = Path("/sys/fs/cgroup")
+
+
+def make(environ: Mapping[str, str]) -> tuple[Path, int]:
+    """A fresh 0700 folder, locked while any of our processes lives; sweeps what dead ones left."""
+    parent = _parent(environ)
+    for other in parent.iterdir():
+        _sweep(other)
+    fresh, run_dir = parent / f".new-{os.getpid()}", parent / str(os.getpid())
+    for leftover in (fresh, run_dir):
+        shutil.rmtree(leftover, ignore_errors=True)
+    fresh.mkdir(mode=0o700)
+    lock = os.open(fresh / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    fresh.rename(run_dir)  # only now can a sweeper see it, and it is locked
+    return run_dir, lock
+
+
+def _parent(environ: Mapping[str, str]) -> Path:
+    """``$XDG_RUNTIME_DIR/container-kernel``, or a folder in /tmp that is provably ours."""
+    given = environ.get("XDG_RUNTIME_DIR")
+    if given and _is_ours(Path(given)):
+        parent = Path(given) / "container-kernel"
+    else:
+        parent = Path(f"/tmp/container-kernel-{os.getuid()}")
+    parent.mkdir(mode=0o700, exist_ok=True)
+    if not _is_ours(parent):
+        raise HostError(
+            f"{parent} belongs to somebody else", hint="set XDG_RUNTIME_DIR to a folder of yours"
+        )
+    return parent
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    is_folder = path.is_dir() and not path.is_symlink()
+    return is_folder and found.st_uid == os.getuid() and not found.st_mode & 0o022
+
+
+def _sweep(run_dir: Path) -> None:
+    """Remove a run folder, and its cgroups, whose processes are all gone."""
+    try:
+        lock = os.open(run_dir / "lock", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(run_dir, ignore_errors=True)
+        sweep_cgroups(run_dir.name)
+    except BlockingIOError:
+        pass
+    finally:
+        os.close(lock)
+
+
+def sweep_cgroups(name: str) -> None:
+    """Remove the empty cgroups ``container-kernel/NAME`` of every hierarchy."""
+    for top in (*_CGROUP_ROOT.glob(f"*/container-kernel/{name}"), _CGROUP_ROOT / name):
+        for folder, _, _ in os.walk(top, topdown=False):
+            try:
+                os.rmdir(folder)
+            except OSError:
+                pass

@@ -1,0 +1,78 @@
+"""Subordinate ids: which ids this host lends an ordinary user, and how they are mapped."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+REMEDY = (
+    "install `uidmap` and give the user a range: "
+    "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """``count`` ids from ``start`` on."""
+
+    start: int
+    count: int
+
+
+def find(environ: Mapping[str, str], lacks: list[str]) -> tuple[Range, Range] | None:
+    """The user's ranges in /etc/subuid and /etc/subgid, or None with the reason in ``lacks``."""
+    if environ.get("CONTAINER_KERNEL_SINGLE_UID"):
+        lacks.append("subordinate ids: switched off by CONTAINER_KERNEL_SINGLE_UID")
+        return None
+    found = []
+    for file in ("/etc/subuid", "/etc/subgid"):
+        ids = _range_of_user(Path(file))
+        if ids is None:
+            lacks.append(f"subordinate ids: no usable range for this user in {file}")
+            return None
+        found.append(ids)
+    if shutil.which("newuidmap", path=SYSTEM_PATH) is None:
+        lacks.append("subordinate ids: newuidmap is not installed")
+        return None
+    return found[0], found[1]
+
+
+def _range_of_user(file: Path) -> Range | None:
+    """The largest range of this user, if it is large enough to hold an image's usual ids."""
+    names = {str(os.getuid())}
+    try:
+        names.add(pwd.getpwuid(os.getuid()).pw_name)
+    except KeyError:
+        pass
+    best: Range | None = None
+    try:
+        lines = file.read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        name, _, numbers = line.partition(":")
+        start, _, count = numbers.partition(":")
+        if name in names and start.isdigit() and count.isdigit() and int(count) >= 2000:
+            if best is None or int(count) > best.count:
+                best = Range(int(start), int(count))
+    return best
+
+
+def write_maps(pid: int, ranges: tuple[Range, Range]) -> str:
+    """Map id 0 to the user and 1… to the subordinate ids; say what went wrong, if anything."""
+    for tool, own, ids in zip(
+        ("newuidmap", "newgidmap"), (os.getuid(), os.getgid()), ranges, strict=True
+    ):
+        path = shutil.which(tool, path=SYSTEM_PATH)
+        if path is None:
+            return f"{tool} is not installed"
+        words = [tool, str(pid), "0", str(own), "1", "1", str(ids.start), str(ids.count)]
+        child = os.posix_spawn(path, words, {"PATH": SYSTEM_PATH})
+        if os.waitpid(child, 0)[1]:
+            return f"{tool} refused to map ids {ids.start} to {ids.start + ids.count - 1}"
+    return ""
