@@ -10,18 +10,18 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .build import site
 from .build.cancel import Cancel
 from .build.events import About, Event, Image, Layer, OnEvent, StepFailed, StepStarted
 from .build.execute import Workplace, freeze
-from .build.solve import Numbered, Progress, Solver
+from .build.notebook_file import code_cells, identity_of, order_of
+from .build.solve import Progress, Solver
 from .build.source import Bases, epoch_of
-from .build.step import Base, Step
-from .config import Config
+from .build.stages import Items, Stage, Stages
 from .errors import CellError, ContainerKernelError, NoBase
 from .oci.changeset import Clamp
 from .oci.digest import Digest
@@ -31,7 +31,9 @@ from .runtime.live import Live, Wish
 from .runtime.namespace import Namespace
 from .store.store import Store
 
-Items = tuple[Base | Step, ...]
+if TYPE_CHECKING:
+    from .config import Config
+
 Parse = Callable[[str], Items | None]
 """Text of a cell to its build items; None when it is no build cell."""
 
@@ -44,27 +46,6 @@ class StageView:
     base: str
     image: Image | None
     is_stale: bool
-
-
-@dataclass(slots=True)
-class _Cell:
-    identity: str
-    code: str
-    steps: tuple[Step, ...]
-
-
-@dataclass(slots=True)
-class _Stage:
-    name: str
-    base: Base
-    cells: list[_Cell] = field(default_factory=list)
-    image: Image | None = None
-    solved: object = None
-    """What `image` was made from; compared with `wanted`."""
-
-    @property
-    def wanted(self) -> object:
-        return self.base.reference, tuple(step for cell in self.cells for step in cell.steps)
 
 
 class Workbench:
@@ -96,8 +77,7 @@ class Workbench:
         self._parse = parse
         self._use_cache = use_cache
         self._above = _above
-        self._stages: dict[str, _Stage] = {}
-        self._current: str | None = None
+        self._stages = Stages()
         self._lives: dict[str, Live] = {}
         self._place: Workplace | None = None
         self._on_event: OnEvent = _ignore
@@ -108,14 +88,14 @@ class Workbench:
     @property
     def current(self) -> str | None:
         """The stage that run cells go to; None before any base."""
-        return self._current
+        return self._stages.current
 
     @property
     def stages(self) -> dict[str, StageView]:
         """All stages, in the order they were started."""
         return {
-            name: StageView(name, stage.base.reference, stage.image, stage.solved != stage.wanted)
-            for name, stage in self._stages.items()
+            name: StageView(name, stage.base.reference, stage.image, stage.is_stale)
+            for name, stage in self._stages.by_name.items()
         }
 
     def build(
@@ -137,17 +117,17 @@ class Workbench:
             CellError: the cell's own mistake, a failed step among them.
             NoBase: it has steps and there is no stage for them.
         """
-        for identity in deleted:
-            self._forget(identity)
-        identity = cell_id or f"text:{Digest.of(code.encode()).hex}"
-        before = self._copy_stages(), self._current
-        stage = self._put(identity, code, items, order)
+        before = self._stages.copy()
+        for gone in deleted:
+            self._stages.forget(gone)
+        identity = identity_of(cell_id, code)
+        stage = self._stages.put(identity, code, items, order)
         try:
             self._solve(stage, identity, on_event, cancel)
         except BaseException:
-            self._stages, self._current = before
+            self._stages = before
             raise
-        self._current = stage.name
+        self._stages.current = stage.name
         self._remember()
 
     def use(self, stage: str) -> None:
@@ -156,12 +136,7 @@ class Workbench:
         Raises:
             CellError: there is no such stage.
         """
-        if stage not in self._stages:
-            raise CellError(
-                f"no stage called {stage!r}",
-                hint=f"stages are: {', '.join(self._stages) or 'none yet'}",
-            )
-        self._current = stage
+        self._stages.current = self._stages.find(stage).name
         self._remember()
 
     def image(self, stage: str | None = None, *, on_event: OnEvent, cancel: Cancel) -> Image:
@@ -170,8 +145,8 @@ class Workbench:
         Raises:
             NoBase: there is no stage yet.
         """
-        found = self._find(stage)
-        if found.image is None or found.solved != found.wanted:
+        found = self._stages.find(stage)
+        if found.is_stale:
             self._solve(found, None, on_event, cancel)
         assert found.image is not None
         return found.image
@@ -185,7 +160,7 @@ class Workbench:
         closed, with the processes in it, and a new one takes its place.
         """
         image = self.image(stage, on_event=on_event, cancel=cancel)
-        name = self._find(stage).name
+        name = self._stages.find(stage).name
         live = self._lives.get(name)
         if live is not None and live.chain_id == image.chain_id:
             return live
@@ -220,7 +195,7 @@ class Workbench:
         The live container goes on undisturbed. The stage stays what its cells say: the new image
         is for whoever names it.
         """
-        found = self._find(stage)
+        found = self._stages.find(stage)
         live = self._lives.get(found.name)
         if live is None or found.image is None:
             raise CellError(
@@ -243,7 +218,7 @@ class Workbench:
 
     def tag(self, name: str, stage: str | None = None) -> Image:
         """Name the stage's image as it was built last."""
-        found = self._find(stage)
+        found = self._stages.find(stage)
         if found.image is None:
             raise CellError("nothing is built yet", hint="run the build cells first")
         self.store.tags.set(name, found.image.digest)
@@ -251,7 +226,7 @@ class Workbench:
 
     def find_image(self, reference: str) -> Image:
         """An image by stage, tag, or digest; anything that ``%base`` takes is made."""
-        if reference in self._stages:
+        if reference in self._stages.by_name:
             return self.image(reference, on_event=self._on_event, cancel=Cancel())
         progress = self._bases().make(reference, lambda _: None, Cancel())
         return self._solver().image(progress)
@@ -271,86 +246,45 @@ class Workbench:
 
         Cells that are no longer in the notebook's file are left out.
         """
-        if self._notebook is None or self._stages:
+        if self._notebook is None or self._stages.by_name:
             return False
         text = self.store.index.notebook(str(self._notebook))
         if text is None:
             return False
         state = json.loads(text)
-        present = cell_order(self._notebook)
+        present = order_of(self._notebook)
         for identity, code in state["cells"]:
             items = self._parse(code)
             gone = present and not identity.startswith("text:") and identity not in present
             if items and not gone:
                 try:
-                    self._put(identity, code, items, None)
+                    self._stages.put(identity, code, items, None)
                 except NoBase:
                     continue
-        if state["current"] in self._stages:
-            self._current = state["current"]
-        return bool(self._stages)
+        if state["current"] in self._stages.by_name:
+            self._stages.current = state["current"]
+        return bool(self._stages.by_name)
 
     def _remember(self) -> None:
         if self._notebook is None:
             return
         cells: dict[str, str] = {}
-        for stage in self._stages.values():
+        for stage in self._stages.by_name.values():
             cells |= {cell.identity: cell.code for cell in stage.cells}
-        state = {"current": self._current, "cells": list(cells.items())}
+        state = {"current": self._stages.current, "cells": list(cells.items())}
         self.store.index.remember_notebook(str(self._notebook), json.dumps(state))
-
-    # ------------------------------------------------------------ cells in chains
-
-    def _put(self, identity: str, code: str, items: Items, order: Sequence[str] | None) -> _Stage:
-        """Place the cell; return the stage it belongs to."""
-        home = next((s for s in self._stages.values() if _position(s, identity) is not None), None)
-        base = items[0] if items and isinstance(items[0], Base) else None
-        steps = tuple(item for item in items if not isinstance(item, Base))
-        if base is not None:
-            if home is not None and home.name != base.stage:
-                self._forget(identity)
-            stage = home if home is not None and home.name == base.stage else None
-            if stage is None:  # another cell starts it: what the stage was before is over
-                stage = self._stages[base.stage] = _Stage(base.stage, base)
-            stage.base = base
-            _replace_or_insert(stage, _Cell(identity, code, steps), order, first=True)
-            self._current = stage.name
-            return stage
-        stage = home or self._find(None)
-        _replace_or_insert(stage, _Cell(identity, code, steps), order)
-        return stage
-
-    def _forget(self, identity: str) -> None:
-        for stage in self._stages.values():
-            stage.cells = [cell for cell in stage.cells if cell.identity != identity]
-
-    def _copy_stages(self) -> dict[str, _Stage]:
-        return {
-            name: replace(stage, cells=list(stage.cells)) for name, stage in self._stages.items()
-        }
-
-    def _find(self, name: str | None) -> _Stage:
-        wanted = name or self._current
-        if wanted is None:
-            raise NoBase("there is no image to run this in yet")
-        if wanted not in self._stages:
-            raise CellError(
-                f"no stage called {wanted!r}",
-                hint=f"stages are: {', '.join(self._stages) or 'none yet'}",
-            )
-        return self._stages[wanted]
 
     # ------------------------------------------------------------ solving
 
-    def _solve(self, stage: _Stage, until: str | None, on_event: OnEvent, cancel: Cancel) -> None:
+    def _solve(self, stage: Stage, until: str | None, on_event: OnEvent, cancel: Cancel) -> None:
         """Build the stage up to the cell ``until`` (or whole) and keep the image if it is whole.
 
         Of cells other than ``until`` only steps that really run are told of.
         """
         self._on_event, self._cancel = on_event, cancel
-        numbered, last = _number(stage, until)
+        numbered, last = stage.steps(until)
         own = {item.step_id for item in numbered if item.step_id.startswith(f"{until}/")}
-        base_is_own = until is not None and _position(stage, until) == 0
+        base_is_own = until is not None and stage.position(until) == 0
         total = sum(len(cell.steps) for cell in stage.cells)
         told: set[str] = set()
 
@@ -369,7 +303,7 @@ class Workbench:
             stage.image = self._solver().image(progress)
             stage.solved = stage.wanted
 
-    def _base(self, stage: _Stage, total: int, on_event: OnEvent, cancel: Cancel) -> Progress:
+    def _base(self, stage: Stage, total: int, on_event: OnEvent, cancel: Cancel) -> Progress:
         about = About(
             step_id=f"{stage.name}/base",
             stage=stage.name,
@@ -395,7 +329,7 @@ class Workbench:
     def _stage_chain(self, name: str) -> Digest:
         """The file system of another stage, for ``%copy --from``."""
         assert self._cancel is not None
-        if name not in self._stages:
+        if name not in self._stages.by_name:
             return self.find_image(name).chain_id
         return self.image(name, on_event=self._on_event, cancel=self._cancel).chain_id
 
@@ -436,10 +370,10 @@ class Workbench:
             _store=self.store,
         )
         cancel = self._cancel or Cancel()
-        for identity, code in notebook_cells(path):
+        for identity, code in code_cells(path):
             items = other._parse(code)
             if items:
-                other._put(identity, code, items, None)
+                other._stages.put(identity, code, items, None)
         image = other.image(on_event=self._on_event, cancel=cancel)
         return self._progress_of(image)
 
@@ -448,74 +382,5 @@ class Workbench:
         return Progress(image.config, manifest.layers, image.layers, epoch_of(image.config))
 
 
-def cell_order(notebook: Path) -> list[str]:
-    """The ids of a notebook file's cells, in order; empty when it cannot be read or has none."""
-    try:
-        return [cell["id"] for cell in _cells(notebook) if "id" in cell]
-    except CellError:
-        return []
-
-
-def notebook_cells(notebook: Path) -> list[tuple[str, str]]:
-    """Identity and text of a notebook file's code cells.
-
-    Raises:
-        CellError: the file is no notebook.
-    """
-    found = []
-    for cell in _cells(notebook):
-        if cell.get("cell_type") == "code":
-            source = cell.get("source", "")
-            text = source if isinstance(source, str) else "".join(source)
-            found.append((str(cell.get("id") or f"text:{Digest.of(text.encode()).hex}"), text))
-    return found
-
-
-def _cells(notebook: Path) -> list[dict[str, Any]]:
-    try:
-        document = json.loads(notebook.read_text(encoding="utf-8"))
-        cells = document["cells"]
-        if not all(isinstance(cell, dict) for cell in cells):
-            raise TypeError("cells must be objects")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CellError(f"{notebook} cannot be read as a notebook: {error}") from error
-    return list(cells)
-
-
 def _ignore(_: Event) -> None:
     """Nobody listens."""
-
-
-def _position(stage: _Stage, identity: str) -> int | None:
-    return next((i for i, cell in enumerate(stage.cells) if cell.identity == identity), None)
-
-
-def _replace_or_insert(
-    stage: _Stage, cell: _Cell, order: Sequence[str] | None, *, first: bool = False
-) -> None:
-    """Where the cell was; else before the first known cell that comes later; else last."""
-    position = _position(stage, cell.identity)
-    if first:
-        stage.cells = [cell, *(c for c in stage.cells if c.identity != cell.identity)]
-    elif position is not None:
-        stage.cells[position] = cell
-    else:
-        place = {identity: number for number, identity in enumerate(order or ())}
-        mine = place.get(cell.identity)
-        later = (
-            number
-            for number, other in enumerate(stage.cells)
-            if number and mine is not None and place.get(other.identity, -1) > mine
-        )
-        stage.cells.insert(next(later, len(stage.cells)), cell)
-
-
-def _number(stage: _Stage, until: str | None) -> tuple[list[Numbered], bool]:
-    """The steps up to a cell, numbered from 1; and whether these are all."""
-    numbered: list[Numbered] = []
-    for index, cell in enumerate(stage.cells):
-        for inner, step in enumerate(cell.steps):
-            numbered.append(Numbered(step, f"{cell.identity}/{inner}", len(numbered) + 1))
-        if cell.identity == until:
-            return numbered, index == len(stage.cells) - 1
-    return numbered, True

@@ -12,11 +12,12 @@ from pathlib import Path
 
 from ..build.cancel import Cancel
 from ..build.events import Image, OnEvent
+from ..build.stages import Items
 from ..config import load
 from ..display.layers import stage_data
 from ..kernel.magics import BuildCell, parse
 from ..runtime import namespace
-from ..workbench import Items, Workbench
+from ..workbench import Workbench
 from . import notebook as notebooks
 from .arguments import Options
 from .report import Report

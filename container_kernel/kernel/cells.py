@@ -101,9 +101,9 @@ class OwnCells:
         )
 
     def _order(self) -> list[str] | None:
-        from ..workbench import cell_order
+        from ..build.notebook_file import order_of
 
-        return cell_order(self._notebook) if self._notebook else None
+        return order_of(self._notebook) if self._notebook else None
 
     def find_live(self, publisher: Publisher | None, stage: str | None = None) -> Place:
         """A stage's container; builds what is stale. Called in the worker."""

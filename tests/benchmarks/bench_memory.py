@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import psutil
 from kernels import OURS, Kernel
 from measure import Result, bound, report
-from prepared import PYTHON, image
+from prepared import PYTHON, built
 
 MIB = 1024**2
 ROUNDS = 5
@@ -21,10 +21,10 @@ def family(kernel: Kernel) -> list[psutil.Process]:
 
 
 def results() -> Iterator[Result]:
-    image("python", PYTHON)
+    notebook = built("python", PYTHON)
     resident, proportional, together = [], [], []
     for _ in range(ROUNDS):
-        with Kernel(*OURS, "--image", "bench-python") as kernel:
+        with Kernel(*OURS, notebook=notebook) as kernel:
             kernel.execute("1 + 1")
             memory = [process.memory_full_info() for process in family(kernel)]
             worker = max(memory, key=lambda info: info.rss)

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from kernels import IPYKERNEL, OURS, Kernel
 from measure import Result, compare, report
 from prepared import IPYKERNEL as WITH_IPYKERNEL
-from prepared import image
+from prepared import built
 
 ROUNDS = 300
 
 
 def results() -> Iterator[Result]:
-    image("ipykernel", WITH_IPYKERNEL)
-    with Kernel(*OURS, "--image", "bench-ipykernel") as ours, Kernel(*IPYKERNEL) as direct:
+    notebook = built("ipykernel", WITH_IPYKERNEL)
+    with Kernel(*OURS, notebook=notebook) as ours, Kernel(*IPYKERNEL) as direct:
         yield compare(
             "execute round trip through the relay",
             lambda: ours.execute("pass"),

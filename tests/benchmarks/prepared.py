@@ -44,9 +44,17 @@ def notebook(name: str, *cells: str) -> Path:
 
 
 @cache
-def image(name: str, cells: tuple[str, ...]) -> str:
-    """Build ``cells``, tag the image ``bench-NAME`` and return its digest."""
+def built(name: str, cells: tuple[str, ...]) -> Path:
+    """A notebook whose build cells are built: a kernel that is started on it takes them up."""
     path = notebook(name, *cells)
-    digest = json.loads(command("build", str(path), "--json"))["stages"]["main"]["digest"]
-    command("image", "tag", digest, f"bench-{name}")
-    return str(digest)
+    command("build", str(path))
+    return path
+
+
+@cache
+def image(name: str, cells: tuple[str, ...]) -> str:
+    """Build ``cells``, tag the image ``bench-NAME`` and return the tag."""
+    tag = f"bench-{name}"
+    stages = json.loads(command("build", str(notebook(name, *cells)), "--json"))["stages"]
+    command("image", "tag", stages["main"]["digest"], tag)
+    return tag

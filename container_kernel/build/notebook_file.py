@@ -1,0 +1,48 @@
+"""Notebook file: which cells an .ipynb holds, read as the JSON it is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ..errors import CellError
+from ..oci.digest import Digest
+
+
+def identity_of(cell_id: object, text: str) -> str:
+    """Who a cell is: its id, or without one (before nbformat 4.5) its text."""
+    return str(cell_id) if cell_id else f"text:{Digest.of(text.encode()).hex}"
+
+
+def order_of(notebook: Path) -> list[str]:
+    """The ids of its cells, in order; empty when it cannot be read or has none."""
+    try:
+        return [cell["id"] for cell in _cells(notebook) if "id" in cell]
+    except CellError:
+        return []
+
+
+def code_cells(notebook: Path) -> list[tuple[str, str]]:
+    """Identity and text of its code cells.
+
+    Raises:
+        CellError: the file is no notebook.
+    """
+    found = []
+    for cell in _cells(notebook):
+        if cell.get("cell_type") == "code":
+            source = cell.get("source", "")
+            text = source if isinstance(source, str) else "".join(source)
+            found.append((identity_of(cell.get("id"), text), text))
+    return found
+
+
+def _cells(notebook: Path) -> list[dict[str, Any]]:
+    try:
+        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        if not all(isinstance(cell, dict) for cell in cells):
+            raise TypeError("cells must be objects")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CellError(f"{notebook} cannot be read as a notebook: {error}") from error
+    return list(cells)

@@ -1,0 +1,138 @@
+"""Stages: named chains of steps, put together from cells.
+
+A cell is an identity with steps. One that is run again replaces itself in its stage's chain; where
+a new one goes is told by the order of the notebook, if that is known, else it goes last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from ..errors import CellError, NoBase
+from .events import Image
+from .solve import Numbered
+from .step import Base, Step
+
+Items = tuple[Base | Step, ...]
+
+
+@dataclass(slots=True)
+class Cell:
+    """A build cell: who it is, its text, and the steps it stands for."""
+
+    identity: str
+    code: str
+    steps: tuple[Step, ...]
+
+
+@dataclass(slots=True)
+class Stage:
+    """A base and the cells on it. ``image`` is what ``solved`` was made into."""
+
+    name: str
+    base: Base
+    cells: list[Cell] = field(default_factory=list)
+    image: Image | None = None
+    solved: object = None
+
+    @property
+    def wanted(self) -> object:
+        """What the cells say; the stage is stale when that is not what was solved."""
+        return self.base.reference, tuple(step for cell in self.cells for step in cell.steps)
+
+    @property
+    def is_stale(self) -> bool:
+        """True when the image is not what the cells say."""
+        return self.image is None or self.solved != self.wanted
+
+    def position(self, identity: str) -> int | None:
+        """Where a cell is in the chain."""
+        return next((i for i, cell in enumerate(self.cells) if cell.identity == identity), None)
+
+    def steps(self, until: str | None) -> tuple[list[Numbered], bool]:
+        """The steps up to a cell, numbered from 1; and whether these are all."""
+        numbered: list[Numbered] = []
+        for index, cell in enumerate(self.cells):
+            for inner, step in enumerate(cell.steps):
+                numbered.append(Numbered(step, f"{cell.identity}/{inner}", len(numbered) + 1))
+            if cell.identity == until:
+                return numbered, index == len(self.cells) - 1
+        return numbered, True
+
+    def place(self, cell: Cell, order: Sequence[str] | None) -> None:
+        """Where it was; else before the first cell that the notebook has later; else last."""
+        position = self.position(cell.identity)
+        if position is not None:
+            self.cells[position] = cell
+            return
+        known = {identity: number for number, identity in enumerate(order or ())}
+        mine = known.get(cell.identity)
+        later = (
+            number
+            for number, other in enumerate(self.cells)
+            # The first cell holds the base: nothing goes before it.
+            if number and mine is not None and known.get(other.identity, -1) > mine
+        )
+        self.cells.insert(next(later, len(self.cells)), cell)
+
+
+class Stages:
+    """All stages of one notebook, and which one cells go to. A value with changes: `copy` it to
+    be able to go back.
+    """
+
+    def __init__(self) -> None:
+        self.by_name: dict[str, Stage] = {}
+        self.current: str | None = None
+
+    def copy(self) -> Stages:
+        """A copy that later changes do not reach."""
+        other = Stages()
+        other.current = self.current
+        other.by_name = {
+            name: replace(stage, cells=list(stage.cells)) for name, stage in self.by_name.items()
+        }
+        return other
+
+    def find(self, name: str | None) -> Stage:
+        """The stage of that name, or the current one.
+
+        Raises:
+            NoBase: there is none yet.
+            CellError: there is none of that name.
+        """
+        wanted = name or self.current
+        if wanted is None:
+            raise NoBase("there is no image to run this in yet")
+        if wanted not in self.by_name:
+            raise CellError(
+                f"no stage called {wanted!r}",
+                hint=f"stages are: {', '.join(self.by_name) or 'none yet'}",
+            )
+        return self.by_name[wanted]
+
+    def put(self, identity: str, code: str, items: Items, order: Sequence[str] | None) -> Stage:
+        """Place a cell; return the stage it belongs to."""
+        stages = self.by_name.values()
+        home = next((s for s in stages if s.position(identity) is not None), None)
+        base = items[0] if items and isinstance(items[0], Base) else None
+        cell = Cell(identity, code, tuple(item for item in items if not isinstance(item, Base)))
+        if base is None:
+            stage = home or self.find(None)
+        else:
+            if home is not None and home.name != base.stage:
+                self.forget(identity)
+            is_same = home is not None and home.name == base.stage
+            if not is_same:  # another cell starts it: what the stage was before is over
+                self.by_name[base.stage] = Stage(base.stage, base)
+            stage = self.by_name[base.stage]
+            stage.base = base
+            self.current = stage.name
+        stage.place(cell, order)
+        return stage
+
+    def forget(self, identity: str) -> None:
+        """Take a cell out of whatever chain it is in."""
+        for stage in self.by_name.values():
+            stage.cells = [cell for cell in stage.cells if cell.identity != identity]
