@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import psutil
 from kernels import OURS, Kernel
 from measure import Result, bound, report
-from prepared import PYTHON, built
+from prepared import PYTHON, image
 
 MIB = 1024**2
 ROUNDS = 5
@@ -21,10 +21,11 @@ def family(kernel: Kernel) -> list[psutil.Process]:
 
 
 def results() -> Iterator[Result]:
-    notebook = built("python", PYTHON)
+    tag = image("python", PYTHON)
     resident, proportional, together = [], [], []
     for _ in range(ROUNDS):
-        with Kernel(*OURS, notebook=notebook) as kernel:
+        with Kernel(*OURS) as kernel:
+            kernel.execute(f"%base {tag}")
             kernel.execute("1 + 1")
             memory = [process.memory_full_info() for process in family(kernel)]
             worker = max(memory, key=lambda info: info.rss)

@@ -7,14 +7,15 @@ from collections.abc import Iterator
 from kernels import IPYKERNEL, OURS, Kernel
 from measure import Result, compare, report
 from prepared import IPYKERNEL as WITH_IPYKERNEL
-from prepared import built
+from prepared import image
 
 ROUNDS = 300
 
 
 def results() -> Iterator[Result]:
-    notebook = built("ipykernel", WITH_IPYKERNEL)
-    with Kernel(*OURS, notebook=notebook) as ours, Kernel(*IPYKERNEL) as direct:
+    tag = image("ipykernel", WITH_IPYKERNEL)
+    with Kernel(*OURS) as ours, Kernel(*IPYKERNEL) as direct:
+        ours.execute(f"%base {tag}")
         yield compare(
             "execute round trip through the relay",
             lambda: ours.execute("pass"),

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,7 +24,7 @@ OURS = (sys.executable, "-m", "container_kernel.kernel", "-f", "{connection_file
 class Kernel:
     """A started kernel. ``execute`` returns when the reply and the idle status are both here."""
 
-    def __init__(self, *argv: str, notebook: Path | None = None) -> None:
+    def __init__(self, *argv: str, cwd: Path | None = None) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="bench-kernel-")
         file = str(Path(self._folder.name) / "connection.json")
         _, info = write_connection_file(file)
@@ -34,10 +35,8 @@ class Kernel:
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
-            cwd=notebook.parent if notebook else self._folder.name,
-            env=os.environ
-            | {"JPY_PARENT_PID": str(os.getpid())}
-            | ({"JPY_SESSION_NAME": notebook.name} if notebook else {}),
+            cwd=cwd or self._folder.name,
+            env=os.environ | {"JPY_PARENT_PID": str(os.getpid())},
         )
         self._context = zmq.Context()
         self.shell = self._connect(zmq.DEALER, info, "shell_port")
@@ -112,9 +111,10 @@ class Kernel:
         self._folder.cleanup()
 
 
-def seconds_to_first_result(*argv: str, notebook: Path | None = None) -> float:
-    """From nothing to the reply to ``1 + 1``."""
+def seconds_to_first_result(*argv: str, cells: Sequence[str] = ()) -> float:
+    """From nothing to the reply to ``1 + 1``; ``cells`` run before it, all asked for at once."""
     start = time.perf_counter()
-    with Kernel(*argv, notebook=notebook) as kernel:
-        kernel.reply(kernel.send("1 + 1"))
+    with Kernel(*argv) as kernel:
+        for msg_id in [kernel.send(cell) for cell in (*cells, "1 + 1")]:
+            kernel.reply(msg_id)
         return time.perf_counter() - start

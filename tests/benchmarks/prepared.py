@@ -44,14 +44,6 @@ def notebook(name: str, *cells: str) -> Path:
 
 
 @cache
-def built(name: str, cells: tuple[str, ...]) -> Path:
-    """A notebook whose build cells are built: a kernel that is started on it takes them up."""
-    path = notebook(name, *cells)
-    command("build", str(path))
-    return path
-
-
-@cache
 def image(name: str, cells: tuple[str, ...]) -> str:
     """Build ``cells``, tag the image ``bench-NAME`` and return the tag."""
     tag = f"bench-{name}"
