@@ -6,8 +6,9 @@ import subprocess
 import sys
 
 import pytest
+from nbformat import v4
 
-from container_kernel.cli.notebook import code_cells, value
+from container_kernel.cli.notebook import code_cells, value, with_parameters
 from container_kernel.errors import UsageError
 
 
@@ -307,3 +308,47 @@ def test_a_notebook_run_again_is_the_same_file(cli):
     assert cli("run", "a.ipynb", "-o", "one.ipynb").returncode == 0
     assert cli("run", "a.ipynb", "-o", "two.ipynb").returncode == 0
     assert (cli.folder / "one.ipynb").read_bytes() == (cli.folder / "two.ipynb").read_bytes()
+
+
+def test_parameters_come_after_the_tagged_cell():
+    pytest.importorskip("papermill", reason="papermill is not installed")
+    cells = [v4.new_code_cell("%base busybox"), v4.new_code_cell("n = 1"), v4.new_code_cell("n")]
+    cells[1].metadata["tags"] = ["parameters"]
+    pairs = [("n", "2"), ("name", "it's"), ("on", "true")]
+    made = with_parameters(v4.new_notebook(cells=cells), pairs)
+    assert [cell.source.splitlines()[0] for cell in made.cells] == [
+        "%base busybox",
+        "n = 1",
+        "# Parameters",
+        "n",
+    ]
+    values = {}
+    exec(made.cells[2].source, values)
+    assert (values["n"], values["name"], values["on"]) == (2, "it's", True)
+
+
+@pytest.mark.privileged
+def test_a_home_that_cannot_be_written_is_exit_code_4(cli, settings):
+    environ = {**settings.environ, "CONTAINER_KERNEL_HOME": "/proc/nowhere"}
+    done = command("image", "list", env=environ)
+    assert done.returncode == 4
+    assert "/proc/nowhere cannot be written" in done.stderr
+    assert "CONTAINER_KERNEL_HOME" in done.stderr
+
+
+@pytest.mark.privileged
+def test_a_runtime_that_is_not_there_is_exit_code_3(settings):
+    environ = {**settings.environ, "CONTAINER_KERNEL_RUNTIME": "nowhere"}
+    done = command("exec", "--image", "busybox", "--", "true", env=environ)
+    assert done.returncode == 3
+    assert "no nowhere on this host" in done.stderr
+
+
+def test_a_kernel_that_does_not_start_is_exit_code_3(tmp_path):
+    write_notebook(tmp_path / "a.ipynb", "1")
+    code = "import sys; sys.executable = '/bin/false'; from container_kernel.cli import main"
+    argv = [sys.executable, "-c", f"{code}; sys.exit(main(['run', 'a.ipynb']))"]
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert "the kernel did not start" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -90,5 +90,8 @@ def with_parameters(notebook: Any, pairs: list[tuple[str, str]]) -> Any:
             "-p needs a cell tagged `parameters` in the notebook, and there is none",
             hint="tag one, after the build cells",
         )
+    for cell in notebook.cells:  # papermill reads notebooks itself and relies on these
+        cell.metadata.setdefault("tags", [])
+    notebook.metadata.setdefault("papermill", {})
     given = {name: value(text) for name, text in pairs}
     return parameterize_notebook(notebook, given, kernel_name="python3", language="python")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import sys
 import time
@@ -17,6 +18,7 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
+from .. import errors
 from ..display.log import plain
 from ..errors import HostError, UsageError
 from . import notebook as notebooks
@@ -103,7 +105,9 @@ async def _execute(notebook: Any, path: Path, progress: Progress) -> Outcome:
             await _execute_cells(client, outcome)
             outcome.stages = await _stages(client.kc)
     except RuntimeError as error:
-        # What jupyter_client says when the kernel ends before it answers.
+        # What is raised when the kernel ends before it answers. nbclient would stumble over its
+        # absence once more, when Python ends.
+        atexit.unregister(client._cleanup_kernel)
         raise HostError(f"the kernel did not start: {error}") from error
     return outcome
 
@@ -172,13 +176,21 @@ def _tell(outcome: Outcome, seconds: float, report: Report) -> int:
         "stages": outcome.stages,
         "seconds": round(seconds, 3),
     }
+    said = _described(failure) if failure else {}
     if failure:
-        said = _described(failure)
         data["error"] = {"cell": outcome.failed_cell.get("id"), **said}
         source = "\n".join(f"    {line}" for line in outcome.failed_cell.source.splitlines())
         report.note(f"the cell that failed:\n{source}\n\n{said['traceback']}")
     report.result(data, _text(outcome, seconds))
-    return 1 if failure else 0
+    return _exit_code(said["ename"]) if failure else 0
+
+
+def _exit_code(ename: str) -> int:
+    """1 for a cell's own error; what the class says when it was this host's or the store's."""
+    kind = getattr(errors, ename, None)
+    if isinstance(kind, type) and issubclass(kind, errors.ContainerKernelError):
+        return kind.process_exit_code
+    return 1
 
 
 def _described(failure: CellExecutionError | DeadKernelError) -> dict[str, str]:
