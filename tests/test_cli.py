@@ -242,6 +242,14 @@ def test_build_runs_the_build_cells_only(cli):
 
 
 @pytest.mark.privileged
+def test_build_puts_steps_into_the_stage_in_use(cli):
+    cells = ("%base busybox --as a", "%base busybox --as b", "%use a", "%%build\necho a > /a")
+    write_notebook(cli.folder / "a.ipynb", *cells)
+    stages = json.loads(cli("build", "a.ipynb", "--json").stdout)["stages"]
+    assert {name: len(stage["layers"]) for name, stage in stages.items()} == {"a": 2, "b": 1}
+
+
+@pytest.mark.privileged
 def test_a_failing_build_cell_is_exit_code_1_with_its_last_lines(cli):
     write_notebook(cli.folder / "a.ipynb", "%base busybox", "%%build\necho why; exit 5")
     done = cli("build", "a.ipynb", "--json")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +15,12 @@ from ..build.events import Image, OnEvent
 from ..build.stages import Items
 from ..config import load
 from ..display.layers import stage_data
-from ..kernel.magics import BuildCell, parse
+from ..kernel.magics import BuildCell, CommandCell, parse
 from ..runtime import namespace
 from ..workbench import Workbench
 from . import notebook as notebooks
 from .arguments import Options
+from .notebook import CodeCell
 from .report import Report
 
 
@@ -36,16 +37,25 @@ class Bench:
         cells = notebooks.code_cells(path)
         order = [cell.cell_id for cell in cells if cell.cell_id]
         for cell in cells:
-            if items := build_items(cell.source):
-                self.workbench.build(
-                    cell.cell_id,
-                    cell.source,
-                    items,
-                    order=order,
-                    on_event=self.on_event,
-                    cancel=self.cancel,
-                )
+            match parse(cell.source):
+                case BuildCell(items):
+                    self._build_cell(cell, items, order)
+                case CommandCell(commands):
+                    # It decides which stage the build cells after it belong to.
+                    for command in commands:
+                        if command.name == "use":
+                            self.workbench.use(command.args.words[0])
         return {name: self.image(name) for name in self.workbench.stages}
+
+    def _build_cell(self, cell: CodeCell, items: Items, order: Sequence[str]) -> None:
+        self.workbench.build(
+            cell.cell_id,
+            cell.source,
+            items,
+            order=order,
+            on_event=self.on_event,
+            cancel=self.cancel,
+        )
 
     def image(self, stage: str | None = None) -> Image:
         """The image of a stage, with whatever was stale built again."""

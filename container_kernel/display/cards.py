@@ -133,7 +133,7 @@ def _notes(event: Shown, elapsed: float) -> list[str]:
         case StepFailed():
             code = "" if event.exit_code is None else f", exit code {event.exit_code}"
             what = "interrupted, nothing frozen" if event.interrupted else f"failed{code}"
-            return [what, amounts.seconds(event.seconds)]
+            return [what, *([amounts.seconds(event.seconds)] if event.seconds >= 0.001 else [])]
         case StepFinished(layer=None):
             return ["set"]
         case StepFinished():
