@@ -24,7 +24,10 @@ def command(*words: str) -> str:
     """Run ``container-kernel WORD…``; returns what it printed."""
     use_own_store()
     argv = [sys.executable, "-m", "container_kernel", *words]
-    done = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=True, cwd=PLACE)
+    PLACE.mkdir(parents=True, exist_ok=True)
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=PLACE)
+    if done.returncode:
+        raise RuntimeError(f"{argv} exited with {done.returncode}:\n{done.stderr}")
     return done.stdout
 
 
