@@ -16,6 +16,8 @@ import json
 import os
 import shutil
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -116,9 +118,10 @@ class Snapshots:
         key = uuid.uuid4().hex[:16]
         path = self._active / key
         try:
-            path.mkdir(mode=0o700)
-            lock = os.open(path / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            with _folder_lock(self._active, fcntl.LOCK_SH):
+                path.mkdir(mode=0o700)
+                lock = os.open(path / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+                fcntl.flock(lock, fcntl.LOCK_EX)
             root = self._idmap.to_disk(0)
             for name in ("fs", "init"):
                 (path / name).mkdir()
@@ -149,7 +152,6 @@ class Snapshots:
             _write_synced(active.path / "layer.json", json.dumps(record, indent=1))
             if not synced:
                 _sync_all(active.path)
-            (active.path / "lock").unlink()
             _sync_folder(active.path)
             snapshot = self._publish(active.path, chain_id)
         except OSError as error:
@@ -172,18 +174,10 @@ class Snapshots:
 
     def sweep(self) -> None:
         """Remove active snapshots whose owners are gone."""
-        for path in self._active.iterdir():
-            try:
-                lock = os.open(path / "lock", os.O_RDWR | os.O_CLOEXEC)
-            except OSError:
-                continue
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(path, ignore_errors=True)
-            except BlockingIOError:
-                pass
-            finally:
-                os.close(lock)
+        with _folder_lock(self._active, fcntl.LOCK_EX):
+            for path in self._active.iterdir():
+                if _is_abandoned(path):
+                    shutil.rmtree(path, ignore_errors=True)
 
     def _publish(self, path: Path, chain_id: Digest) -> Snapshot:
         for length in range(_SHORT, 65):
@@ -199,10 +193,37 @@ class Snapshots:
                     return found
                 continue
             _sync_folder(self.folder)
+            (target / "lock").unlink(missing_ok=True)
             snapshot = _read(target)
             assert snapshot is not None
             return snapshot
         raise StoreError(f"no free folder for layer {chain_id.short}")
+
+
+@contextmanager
+def _folder_lock(folder: Path, kind: int) -> Iterator[None]:
+    """Hold a lock on a folder: nobody is half way through `prepare` while one sweeps."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, kind)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _is_abandoned(path: Path) -> bool:
+    """True when nobody holds the lock in ``path``, or there never came to be one."""
+    try:
+        lock = os.open(path / "lock", os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return True
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(lock)
+    return True
 
 
 def _record(
