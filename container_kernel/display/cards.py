@@ -116,9 +116,16 @@ def line(event: Shown, elapsed: float = 0.0) -> str:
 
 
 def place(event: Shown) -> str:
-    """Where the step is in its stage."""
+    """Where the step is in its stage.
+
+    How many there will be depends on which cells were run by then, and is of interest only until
+    the step is done: a card that stays is to stay the same.
+    """
     stage = "" if event.stage == "main" else f"{event.stage} "
-    return f"[{stage}base]" if event.number == 0 else f"[{stage}{event.number}/{event.total}]"
+    if event.number == 0:
+        return f"[{stage}base]"
+    total = "" if isinstance(event, StepFinished) else f"/{event.total}"
+    return f"[{stage}{event.number}{total}]"
 
 
 def _title(event: Shown) -> str:
