@@ -29,6 +29,7 @@ from .runtime.bundle import Limits
 from .runtime.host import Host
 from .runtime.live import Live, Wish
 from .runtime.namespace import Namespace
+from .store.snapshots import disk_errors
 from .store.store import Store
 
 if TYPE_CHECKING:
@@ -172,7 +173,8 @@ class Workbench:
     def fresh(self, image: Image, wish: Wish | None = None) -> Live:
         """A container context of its own on ``image``; the caller closes it."""
         wish = wish or Wish(limits=self.limits())
-        return Live(self.host, self.store, image.chain_id, image.config, self._directory, wish)
+        with disk_errors(self.store.home):
+            return Live(self.host, self.store, image.chain_id, image.config, self._directory, wish)
 
     def limits(
         self,
@@ -317,9 +319,10 @@ class Workbench:
             progress = bases.cached(stage.base.reference)
             if progress is None:
                 on_event(about.started())
-                progress = bases.make(
-                    stage.base.reference, lambda text: on_event(about.log(text)), cancel
-                )
+                with disk_errors(self.store.home):
+                    progress = bases.make(
+                        stage.base.reference, lambda text: on_event(about.log(text)), cancel
+                    )
         except ContainerKernelError as error:
             on_event(about.failed(error, time.monotonic() - started))
             raise

@@ -18,7 +18,7 @@ from ..oci.changeset import Clamp
 from ..oci.digest import Digest
 from ..oci.spec import Descriptor, History, ImageConfig, MediaType
 from ..runtime.rootfs import Rootfs
-from ..store.snapshots import Snapshot
+from ..store.snapshots import Snapshot, disk_errors
 from . import settings
 from .cancel import Cancel
 from .events import About, Image, Layer, OnEvent
@@ -139,7 +139,8 @@ class Solver:
             return progress.with_config(config, step.title)
         started = time.monotonic()
         try:
-            layer = self._layer(progress, step, about, on_event, cancel)
+            with disk_errors(self._store.home):
+                layer = self._layer(progress, step, about, on_event, cancel)
         except ContainerKernelError as error:
             on_event(about.failed(error, time.monotonic() - started))
             raise

@@ -129,7 +129,7 @@ class Snapshots:
                 (path / name).chmod(0o755)
             (path / "work").mkdir()
         except OSError as error:
-            raise _cannot_write(self._active, error) from error
+            raise cannot_write(self._active, error) from error
         return Active(key, parent, path, lock)
 
     def commit(
@@ -155,7 +155,7 @@ class Snapshots:
             _sync_folder(active.path)
             snapshot = self._publish(active.path, chain_id)
         except OSError as error:
-            raise _cannot_write(self.folder, error) from error
+            raise cannot_write(self.folder, error) from error
         os.close(active.lock)
         return snapshot
 
@@ -259,11 +259,21 @@ def _read(folder: Path) -> Snapshot | None:
     )
 
 
-def _cannot_write(folder: Path, error: OSError) -> StoreError:
+def cannot_write(folder: Path, error: OSError) -> StoreError:
+    """What the user is told when the disk refused."""
     return StoreError(
         f"cannot write {error.filename or folder}: {error.strerror}",
         hint="free space there, or set CONTAINER_KERNEL_HOME to a folder you can write",
     )
+
+
+@contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Make whatever the disk refuses meanwhile a `StoreError` about ``folder``."""
+    try:
+        yield
+    except OSError as error:
+        raise cannot_write(folder, error) from error
 
 
 def _write_synced(path: Path, text: str) -> None:

@@ -1,12 +1,17 @@
 """From cells to layers: what is frozen, what is not, and what the user is told."""
 
+import contextlib
 import hashlib
 import http.server
+import json
+import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from container_kernel import syscalls
 from container_kernel.build.cancel import Cancel
 from container_kernel.build.events import StepFailed, StepFinished, StepLog, StepStarted
 from container_kernel.build.step import Base, Copy, Download, Setting, Shell
@@ -18,6 +23,7 @@ from container_kernel.errors import (
     InputNotFound,
     Interrupted,
     NoBase,
+    StoreError,
 )
 from container_kernel.errors import StepFailed as StepFailedError
 from container_kernel.kernel.magics import parse
@@ -311,8 +317,6 @@ def test_a_tag_is_a_base(bench, unique):
 
 def notebook(path: Path, *cells: str):
     """Write a notebook file with these code cells."""
-    import json
-
     document = {
         "nbformat": 4,
         "nbformat_minor": 5,
@@ -392,3 +396,36 @@ def test_two_notebooks_that_build_the_same_step_build_it_once(make, unique):
     ran = [e for b in benches for e in b.kinds(StepFinished) if e.number == 1 and not e.cached]
     assert len(ran) == 1
     assert all(bench.kinds(StepStarted) for bench in benches)
+
+
+@pytest.fixture
+def tiny(tmp_path, settings, entered, folder):
+    """A workbench whose store lies on a disk of 8 MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    syscalls.mount("tmpfs", str(disk), "tmpfs", data="size=8m")
+    bench = Bench(
+        Workbench(replace(settings, home=disk / "home"), entered, folder, parse=build_items)
+    )
+    yield bench, disk
+    bench.workbench.close()
+    syscalls.umount(str(disk), syscalls.MNT_DETACH)
+
+
+def test_a_full_disk_is_named_and_loses_nothing(tiny):
+    bench, disk = tiny
+    bench.build("base", Base("busybox"))
+    bench.build("a", Shell("echo kept > /a"))
+    with pytest.raises(StepFailedError, match="No space left"):
+        bench.build("b", Shell("cat /dev/zero > /big"))
+    ballast = os.open(disk / "ballast", os.O_CREAT | os.O_WRONLY)
+    with contextlib.suppress(OSError):
+        while True:
+            os.write(ballast, bytes(4096))
+    os.close(ballast)
+    with pytest.raises(StoreError, match="No space left"):
+        bench.build("c", Shell("echo c > /c"))
+    assert [event.number for event in bench.kinds(StepFailed)] == [2, 2]
+    (disk / "ballast").unlink()
+    bench.build("c", Shell("echo c > /c"))
+    assert bench.output("cat /a /c") == "kept\nc\n"
