@@ -299,7 +299,13 @@ class Workbench:
 
         progress = self._base(stage, total, filtered, cancel)
         progress = self._solver().solve(
-            progress, numbered, stage=stage.name, total=total, on_event=filtered, cancel=cancel
+            progress,
+            numbered,
+            stage=stage.name,
+            total=total,
+            trail=stage.trail,
+            on_event=filtered,
+            cancel=cancel,
         )
         if last:
             stage.image = self._solver().image(progress)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -52,6 +52,11 @@ class Progress:
         """The name of the file system so far."""
         return self.layers[-1].chain_id
 
+    def as_cached(self) -> Progress:
+        """The same, as it looks the next time: nothing had to run."""
+        *before, last = self.layers
+        return replace(self, layers=(*before, replace(last, cached=True)))
+
     def with_config(self, config: ImageConfig, created_by: str) -> Progress:
         """The same file system with another config."""
         entry = History(created=config.created, created_by=created_by, empty_layer=True)
@@ -73,6 +78,31 @@ class Progress:
             descriptors=(*self.descriptors, blob),
             layers=(*self.layers, layer),
         )
+
+
+@dataclass(slots=True)
+class Trail:
+    """How a stage was solved last: what each step of its chain, from the base on, led to.
+
+    While a chain begins with the same steps, they need not be looked up again.
+    """
+
+    base: Digest | None = None
+    known: list[tuple[Step, Progress]] = field(default_factory=list)
+
+    def start(self, base: Progress) -> None:
+        """Forget everything if the base is another one."""
+        if self.base != base.chain_id:
+            self.base = base.chain_id
+            self.known.clear()
+
+    def at(self, index: int, step: Step) -> Progress | None:
+        """What the step led to, if nothing before it changed and it reads no files."""
+        if index < len(self.known):
+            if self.known[index][0] == step and not _reads_inputs(step):
+                return self.known[index][1]
+            del self.known[index:]
+        return None
 
 
 class Solver:
@@ -103,16 +133,18 @@ class Solver:
         *,
         stage: str,
         total: int,
+        trail: Trail,
         on_event: OnEvent,
         cancel: Cancel,
     ) -> Progress:
-        """Build ``steps`` on ``base``, one event stream for all.
+        """Build ``steps`` on ``base``, one event stream for all; ``trail`` is kept up to date.
 
         Raises:
             ContainerKernelError: a step failed; the ones before it are frozen.
         """
         progress = base
-        for numbered in steps:
+        trail.start(base)
+        for index, numbered in enumerate(steps):
             cancel.check()
             about = About(
                 step_id=numbered.step_id,
@@ -121,7 +153,14 @@ class Solver:
                 total=total,
                 title=numbered.step.title,
             )
+            known = trail.at(index, numbered.step) if self._use_cache else None
+            if known is not None and self._store.snapshots.get(known.chain_id):
+                is_setting = isinstance(numbered.step, Setting)
+                on_event(about.finished(None if is_setting else known.layers[-1]))
+                progress = known
+                continue
             progress = self._one(progress, numbered.step, about, on_event, cancel)
+            trail.known[index:] = [(numbered.step, progress.as_cached())]
         return progress
 
     def image(self, progress: Progress) -> Image:
@@ -341,6 +380,10 @@ class Solver:
         from .fetch import fetch  # urllib takes 30 ms to import: only for those who download
 
         fetch(step.url, digest, self._place, cancel)
+
+
+def _reads_inputs(step: Step) -> bool:
+    return isinstance(step, Copy) or (isinstance(step, Packages) and bool(step.files))
 
 
 def layer_of(snapshot: Snapshot, title: str, seconds: float, *, cached: bool) -> Layer:

@@ -7,6 +7,7 @@ their content; everything else is named by a digest.
 
 from __future__ import annotations
 
+import functools
 import os
 import select
 import signal
@@ -88,12 +89,19 @@ def definitions(folders: Sequence[Path]) -> dict[str, Definition]:
     found = {}
     for folder in folders:
         for file in sorted(folder.glob("*.toml")) if folder.is_dir() else ():
-            try:
-                values = tomllib.loads(file.read_text())
-                found[values["name"]] = Definition(values["name"], values["kind"], values)
-            except (tomllib.TOMLDecodeError, OSError, KeyError) as error:
-                raise CellError(f"the base definition {file} cannot be read: {error}") from error
+            definition = _read_definition(file, file.stat().st_mtime_ns)
+            found[definition.name] = definition
     return found
+
+
+@functools.lru_cache(maxsize=256)
+def _read_definition(file: Path, mtime_ns: int) -> Definition:
+    """One definition; read again when the file has changed (``mtime_ns`` tells)."""
+    try:
+        values = tomllib.loads(file.read_text())
+        return Definition(values["name"], values["kind"], values)
+    except (tomllib.TOMLDecodeError, OSError, KeyError) as error:
+        raise CellError(f"the base definition {file} cannot be read: {error}") from error
 
 
 class Bases:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from ..errors import CellError, NoBase
 from .events import Image
-from .solve import Numbered
+from .solve import Numbered, Trail
 from .step import Base, Step
 
 Items = tuple[Base | Step, ...]
@@ -35,6 +35,7 @@ class Stage:
     cells: list[Cell] = field(default_factory=list)
     image: Image | None = None
     solved: object = None
+    trail: Trail = field(default_factory=Trail)
 
     @property
     def wanted(self) -> object:
