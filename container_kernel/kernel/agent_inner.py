@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
+from functools import partial
 
 from .front import Request
 from .inner import Inner, Launched, Surroundings, Task
@@ -92,7 +93,11 @@ class AgentInner(Inner):
 
     def _end_cell(self, failure: Dict | None) -> None:
         task, publisher = self.task, self._last
-        if task is None or publisher is None:
+        if task is None or publisher is None or self.is_closed:
+            return
+        if failure is not None and publisher.too_soon_s > 0:
+            again = partial(self._end_cell, failure)
+            self.loop.call_later(publisher.too_soon_s, again)
             return
         self._flush()
         if failure is None:

@@ -16,7 +16,7 @@ from .. import __version__
 from ..errors import CellError, NoBase
 from .front import Front, Request
 from .info import kernel_info
-from .inner import Inner, Surroundings, Task
+from .inner import Inner, Surroundings, Task, number
 from .inners import GRACE_S, Inners
 from .loop import Loop, guarded
 from .publisher import Publisher, abort
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _PREWARM_AFTER_S = 0.05
 _RECALL_AFTER_S = 0.3  # the front end connects first
+_NEW_SESSION = "The image changed: this cell runs in a new session, without earlier variables.\n"
 # What is answered when no inner kernel runs that could answer better.
 _EMPTY: dict[str, Callable[[Dict], Dict]] = {
     "complete_request": lambda c: {
@@ -203,15 +204,22 @@ class App:
             else:
                 self.finish(publisher, error)
 
-        self.inners.when_ready(
-            lambda inner: inner.execute(task), lambda: self.cells.find_live(publisher), failed
-        )
+        def run(inner: Inner) -> None:
+            if self.inners.take_notice():
+                publisher.stream("stderr", _NEW_SESSION)
+            inner.execute(task)
+
+        self.inners.when_ready(run, lambda: self.cells.find_live(publisher), failed)
 
     def finish(
         self, publisher: Publisher, error: BaseException | None, *, quiet: bool = False
     ) -> None:
         """Answer a cell of ours, then go on with the queue."""
         if self._publisher is not publisher:
+            return
+        wait = publisher.too_soon_s if error is not None and not quiet else 0.0
+        if wait > 0:
+            self.loop.call_later(wait, lambda: self.finish(publisher, error))
             return
         self._publisher = None
         if error is None:
@@ -260,9 +268,8 @@ class App:
     def on_done(self, inner: Inner, task: Task, reply: Dict) -> None:
         """Its reply has been passed on already."""
         self._publisher = None
-        count = reply.get("execution_count")
         if task.counts:
-            self.count = count if isinstance(count, int) else task.count
+            self.count = number(reply.get("execution_count")) or task.count
         self._next(task.request)
 
     def on_death(self, inner: Inner) -> None:

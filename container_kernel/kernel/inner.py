@@ -103,6 +103,7 @@ class Inner(ABC):
         self.is_ready = False
         self.is_closed = False
         self.gave_up = False
+        self.has_run = False
         self.task: Task | None = None
         self.process = Process(launched.container, self.loop, self._on_output, self._ended)
         self._patience = self.loop.call_later(READY_TIMEOUT_S, self._give_up)
@@ -164,6 +165,7 @@ class Inner(ABC):
 
     def _finished(self, task: Task, reply: Dict) -> None:
         self.task = None
+        self.has_run = True
         self.listener.on_done(self, task, reply)
 
     def _give_up(self) -> None:

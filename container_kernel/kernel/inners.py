@@ -52,7 +52,7 @@ class Inners:
         self.current: Inner | None = None
         self.is_stale = True
         self.last_info: dict[str, Any] = {}
-        self.notice: str | None = None
+        self._was_replaced = False
 
     @property
     def ready(self) -> Inner | None:
@@ -93,6 +93,11 @@ class Inners:
         self.is_stale = False
         self._worker.submit(find_live, self._found)
 
+    def take_notice(self) -> bool:
+        """Whether a session in which cells had run was replaced; True once for each."""
+        was_replaced, self._was_replaced = self._was_replaced, False
+        return was_replaced
+
     def forget_waiting(self) -> None:
         """The cell that waits was interrupted."""
         waiting, self._waiting = self._waiting, None
@@ -116,6 +121,7 @@ class Inners:
             self._run_waiting()
             return
         if place.stage in self._all:
+            self._was_replaced = self._was_replaced or self._all[place.stage].has_run
             self._let_go(self._all[place.stage])
         self._worker.submit(lambda: _launch(place.live), partial(self._launched, place.stage))
 
@@ -147,6 +153,8 @@ class Inners:
         """Clear up after an inner kernel that ended by itself; what to tell the user."""
         error = _obituary(inner)
         is_awaited = inner is self.current and not self._is_preparing
+        if self._is_preparing:
+            self._was_replaced = self._was_replaced or inner.has_run
         self._remove(inner)
         if is_awaited:  # else the workbench closed it for another that takes its place
             self._fail(error)

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import time
 import traceback
 
 from ..errors import ContainerKernelError
 from .front import Front, Request
 from .wire import Dict
+
+ABORT_WINDOW_S = 0.05
+"""A failure is answered no sooner than this after its cell began.
+
+A front end sends all cells at once, and relies on a failure to abort those behind it; but they come
+one by one, and a cell may fail sooner than the next one has arrived.
+"""
 
 _RED, _OFF = "\x1b[31m", "\x1b[0m"
 
@@ -19,12 +27,20 @@ class Publisher:
         self.request = request
         self.count = 0
         self.is_announced = False
+        self._started = time.monotonic()
         self.user_expressions: Dict = {}
 
     @property
     def is_silent(self) -> bool:
         """Whether nothing but the reply is wanted."""
         return bool(self.request.content.get("silent"))
+
+    @property
+    def too_soon_s(self) -> float:
+        """How long a failure must still wait to be answered; 0 or less when it need not."""
+        if not self.request.stops_on_error:
+            return 0.0
+        return self._started + ABORT_WINDOW_S - time.monotonic()
 
     def announce(self, count: int) -> None:
         """Publish busy, and the cell with its number."""

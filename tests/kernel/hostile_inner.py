@@ -61,8 +61,8 @@ def serve(socket):
 
 
 poller = zmq.Poller()
-poller.register(shell)
-poller.register(control)
+poller.register(shell, zmq.POLLIN)
+poller.register(control, zmq.POLLIN)
 while True:
     for socket, _ in poller.poll():
         serve(socket)

@@ -243,7 +243,10 @@ def test_a_new_image_starts_a_new_session(kernel, kind):
     set_, show = ("x=1", "echo [$x]") if kind == "sh" else ("x = 1", "'x' in globals()")
     kernel.run(set_)
     kernel.run("%%build\ntrue")
-    assert kernel.text(show).strip() in ("[]", "False")
+    shown = kernel.text(show)
+    assert "new session" in shown
+    assert shown.split()[-1] in ("[]", "False")
+    assert "new session" not in kernel.text(show)
 
 
 def test_thousands_of_outputs_are_not_lost(start):

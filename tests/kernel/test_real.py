@@ -1,0 +1,138 @@
+"""The kernel as its kernelspec starts it, with real containers: the shell agent on busybox."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Kernel, LocalManager, types, until
+
+pytestmark = pytest.mark.privileged
+ARGV = [sys.executable, "-m", "container_kernel.kernel", "-f", "{connection_file}"]
+
+
+class RealKernel(Kernel):
+    """Started in ``folder``, on a store of the test run's."""
+
+    def __init__(self, folder, home):
+        self.manager = LocalManager()
+        self.manager.argv = ARGV
+        path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+        env = {**os.environ, "PYTHONPATH": path, "CONTAINER_KERNEL_HOME": str(home)}
+        self.manager.start_kernel(env=env, cwd=str(folder))
+        self.client = self.new_client()
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture
+def kernel(tmp_path, home):
+    kernel = RealKernel(tmp_path, home)
+    reply, _ = kernel.run("%base busybox")
+    assert reply["status"] == "ok", reply
+    yield kernel
+    kernel.close()
+
+
+def test_cells_run_in_the_image(kernel, tmp_path):
+    kernel.run("%%build\necho frozen > /note")
+    assert kernel.text("cat /note; pwd").split() == ["frozen", "/work"]
+
+
+def test_the_notebooks_folder_is_there_and_its_files_are_ours(kernel, tmp_path):
+    assert kernel.run("echo kept > file")[0]["status"] == "ok"
+    assert (tmp_path / "file").read_text() == "kept\n"
+    assert (tmp_path / "file").stat().st_uid == os.getuid()
+
+
+def test_there_is_no_network_and_no_host(kernel):
+    assert "lo" in kernel.text("ls /sys/class/net")
+    assert kernel.text("ls /sys/class/net").split() == ["lo"]
+    assert kernel.run(f"ls {ROOT}")[0]["status"] == "error"
+
+
+def test_sh_runs_beside_the_session(kernel):
+    kernel.run("x=5; echo in-scratch > /tmp/s")
+    assert kernel.text("%%sh\ncat /tmp/s; echo [$x]").split() == ["in-scratch", "[]"]
+    reply, _ = kernel.run("%%sh\nexit 4")
+    assert (reply["ename"], "exit code 4" in reply["evalue"]) == ("CommandFailed", True)
+    assert kernel.text("echo $x").strip() == "5"
+
+
+def test_sh_is_interrupted(kernel):
+    kernel.run("true")
+    msg_id = kernel.client.execute("%%sh\necho on; sleep 30")
+    until(lambda: kernel.client.get_iopub_msg(timeout=10)["msg_type"] == "stream")
+    kernel.ask_control("interrupt_request")
+    assert kernel.reply_to(msg_id)["content"]["ename"] == "Interrupted"
+
+
+def test_run_has_a_fresh_container_and_input(kernel):
+    kernel.run("echo scratch > /tmp/s")
+    assert kernel.text("%%run cat\nthe body").strip() == "the body"
+    assert kernel.run("%%run\ncat /tmp/s")[0]["status"] == "error"
+    reply, _ = kernel.run("%%run --timeout 0.3s\nsleep 30")
+    assert "0.3 s" in reply["evalue"]
+
+
+def test_death_keeps_the_scratch(kernel):
+    kernel.run("echo here > /tmp/s")
+    reply, outputs = kernel.run("exit 9")
+    assert "exit code 9" in reply["evalue"]
+    assert types(outputs) == ["status", "execute_input", "error", "status"]
+    assert kernel.text("cat /tmp/s").strip() == "here"
+
+
+def test_layers_tags_and_freeze(kernel):
+    kernel.run("echo x > /tmp/../srv-file || echo x > /work/x; echo y > ~/y")
+    assert "%base busybox" in kernel.text("%layers")
+    assert kernel.run("%tag kept:1")[0]["status"] == "ok"
+    assert "kept:1" in kernel.text("%images")
+    assert "frozen:1" in kernel.text("%freeze frozen:1")
+    assert kernel.run("%use nowhere")[0]["status"] == "error"
+
+
+def test_two_stages_keep_their_sessions(kernel):
+    kernel.run("x=first")
+    kernel.run("%base busybox --as other")
+    assert kernel.text("echo [$x]").strip() == "[]"
+    kernel.run("%use main")
+    assert kernel.text("echo [$x]").strip() == "[first]"
+
+
+def test_nothing_is_left_after_kill(tmp_path, home):
+    kernel = RealKernel(tmp_path, home)
+    kernel.run("%base busybox")
+    marker = f"marker-{time.monotonic_ns()}"
+    kernel.client.execute(f"sleep 1000 # {marker}; : ")
+    kernel.client.execute(f"exec -a {marker} sleep 1000 || sleep 1000")
+    until(lambda: _children(kernel.pid))
+    os.kill(kernel.pid, 9)
+    kernel.manager.provisioner.process.wait()
+    until(lambda: not _with(str(home)) and not _with("-f " + kernel.manager.connection_file), 10)
+    kernel.client.stop_channels()
+    kernel.manager.cleanup_resources()
+
+
+def _children(pid):
+    done = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
+    return done.stdout.split()
+
+
+def _with(text):
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+        if text in line and int(folder.name) != os.getpid():
+            found.append(line)
+    return found
