@@ -19,9 +19,11 @@ from .build.cancel import Cancel
 from .build.events import About, Event, Image, Layer, OnEvent, StepFailed, StepStarted
 from .build.execute import Workplace, freeze
 from .build.notebook_file import code_cells, identity_of, order_of
-from .build.solve import Progress, Solver
+from .build.progress import Progress
+from .build.solve import Solver
 from .build.source import Bases, epoch_of
-from .build.stages import Items, Stage, Stages
+from .build.stages import Stage, Stages
+from .build.step import Items, Use
 from .errors import CellError, ContainerKernelError, NoBase
 from .oci.changeset import Clamp
 from .oci.digest import Digest
@@ -35,8 +37,8 @@ from .store.store import Store
 if TYPE_CHECKING:
     from .config import Config
 
-Parse = Callable[[str], Items | None]
-"""Text of a cell to its build items; None when it is no build cell."""
+Parse = Callable[[str], Items | Use | None]
+"""What a cell's text means to someone who only builds; None when that is nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +260,7 @@ class Workbench:
         for identity, code in state["cells"]:
             items = self._parse(code)
             gone = present and not identity.startswith("text:") and identity not in present
-            if items and not gone:
+            if isinstance(items, tuple) and not gone:
                 try:
                     self._stages.put(identity, code, items, None)
                 except NoBase:
@@ -381,7 +383,9 @@ class Workbench:
         cancel = self._cancel or Cancel()
         for identity, code in code_cells(path):
             items = other._parse(code)
-            if items:
+            if isinstance(items, Use):
+                other.use(items.stage)
+            elif items:
                 other._stages.put(identity, code, items, None)
         image = other.image(on_event=self._on_event, cancel=cancel)
         return self._progress_of(image)

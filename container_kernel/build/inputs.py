@@ -140,7 +140,8 @@ class Folder:
             names = sorted(os.listdir(fd))[:8]
         finally:
             os.close(fd)
-        return f"{parent} holds: {', '.join(names) or 'nothing'}"
+        place = self._what if parent == "." else parent
+        return f"{place} holds: {', '.join(names) or 'nothing'}"
 
 
 _NOTEBOOK = "the notebook's folder"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import posixpath
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -16,7 +15,6 @@ from ..errors import (
 )
 from ..oci.changeset import Clamp
 from ..oci.digest import Digest
-from ..oci.spec import Descriptor, History, ImageConfig, MediaType
 from ..runtime.rootfs import Rootfs
 from ..store.snapshots import Snapshot, disk_errors
 from . import settings
@@ -26,83 +24,8 @@ from .execute import Command, Workplace, freeze, run_and_freeze
 from .graph import cache_key
 from .inputs import Folder, Placer
 from .packages import command_for
+from .progress import Numbered, Progress, Trail
 from .step import Copy, Download, Packages, Setting, Shell, Step
-
-
-@dataclass(frozen=True, slots=True)
-class Numbered:
-    """A step with its place in the notebook, for events."""
-
-    step: Step
-    step_id: str
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a chain is built: the image so far, its layers, and the time new files get."""
-
-    config: ImageConfig
-    descriptors: tuple[Descriptor, ...]
-    layers: tuple[Layer, ...]
-    epoch: int
-
-    @property
-    def chain_id(self) -> Digest:
-        """The name of the file system so far."""
-        return self.layers[-1].chain_id
-
-    def as_cached(self) -> Progress:
-        """The same, as it looks the next time: nothing had to run."""
-        *before, last = self.layers
-        return replace(self, layers=(*before, replace(last, cached=True)))
-
-    def with_config(self, config: ImageConfig, created_by: str) -> Progress:
-        """The same file system with another config."""
-        entry = History(created=config.created, created_by=created_by, empty_layer=True)
-        return replace(self, config=replace(config, history=(*config.history, entry)))
-
-    def with_layer(self, layer: Layer) -> Progress:
-        """One layer more."""
-        entry = History(created=self.config.created, created_by=layer.created_by)
-        config = replace(
-            self.config,
-            diff_ids=(*self.config.diff_ids, layer.diff_id),
-            history=(*self.config.history, entry),
-        )
-        # An uncompressed tar is its own blob: the manifest can name it before it exists as one.
-        blob = Descriptor(media_type=MediaType.LAYER, digest=layer.diff_id, size=layer.size)
-        return replace(
-            self,
-            config=config,
-            descriptors=(*self.descriptors, blob),
-            layers=(*self.layers, layer),
-        )
-
-
-@dataclass(slots=True)
-class Trail:
-    """How a stage was solved last: what each step of its chain, from the base on, led to.
-
-    While a chain begins with the same steps, they need not be looked up again.
-    """
-
-    base: Digest | None = None
-    known: list[tuple[Step, Progress]] = field(default_factory=list)
-
-    def start(self, base: Progress) -> None:
-        """Forget everything if the base is another one."""
-        if self.base != base.chain_id:
-            self.base = base.chain_id
-            self.known.clear()
-
-    def at(self, index: int, step: Step) -> Progress | None:
-        """What the step led to, if nothing before it changed and it reads no files."""
-        if index < len(self.known):
-            if self.known[index][0] == step and not _reads_inputs(step):
-                return self.known[index][1]
-            del self.known[index:]
-        return None
 
 
 class Solver:
@@ -380,10 +303,6 @@ class Solver:
         from .fetch import fetch  # urllib takes 30 ms to import: only for those who download
 
         fetch(step.url, digest, self._place, cancel)
-
-
-def _reads_inputs(step: Step) -> bool:
-    return isinstance(step, Copy) or (isinstance(step, Packages) and bool(step.files))
 
 
 def layer_of(snapshot: Snapshot, title: str, seconds: float, *, cached: bool) -> Layer:

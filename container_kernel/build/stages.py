@@ -11,10 +11,8 @@ from dataclasses import dataclass, field, replace
 
 from ..errors import CellError, NoBase
 from .events import Image
-from .solve import Numbered, Trail
-from .step import Base, Step
-
-Items = tuple[Base | Step, ...]
+from .progress import Numbered, Trail
+from .step import Base, Items, Step
 
 
 @dataclass(slots=True)

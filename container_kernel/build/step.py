@@ -27,6 +27,13 @@ class Base:
 
 
 @dataclass(frozen=True, slots=True)
+class Use:
+    """``%use``: the build cells that follow belong to another stage. Builds nothing."""
+
+    stage: str
+
+
+@dataclass(frozen=True, slots=True)
 class Shell:
     """``%%build``: a shell body, run with ``set -e``.
 
@@ -105,3 +112,5 @@ class Setting:
 
 
 Step = Shell | Packages | Copy | Download | Setting
+Items = tuple[Base | Step, ...]
+"""What one build cell says, in order."""

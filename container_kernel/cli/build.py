@@ -12,10 +12,10 @@ from pathlib import Path
 
 from ..build.cancel import Cancel
 from ..build.events import Image, OnEvent
-from ..build.stages import Items
+from ..build.step import Items, Use
 from ..config import load
 from ..display.layers import stage_data
-from ..kernel.magics import BuildCell, CommandCell, parse
+from ..kernel.magics import build_items
 from ..runtime import namespace
 from ..workbench import Workbench
 from . import notebook as notebooks
@@ -37,14 +37,11 @@ class Bench:
         cells = notebooks.code_cells(path)
         order = [cell.cell_id for cell in cells if cell.cell_id]
         for cell in cells:
-            match parse(cell.source):
-                case BuildCell(items):
-                    self._build_cell(cell, items, order)
-                case CommandCell(commands):
-                    # It decides which stage the build cells after it belong to.
-                    for command in commands:
-                        if command.name == "use":
-                            self.workbench.use(command.args.words[0])
+            match build_items(cell.source):
+                case Use(stage):
+                    self.workbench.use(stage)
+                case (*items,):
+                    self._build_cell(cell, tuple(items), order)
         return {name: self.image(name) for name in self.workbench.stages}
 
     def _build_cell(self, cell: CodeCell, items: Items, order: Sequence[str]) -> None:
@@ -97,9 +94,3 @@ def bench(
     finally:
         workbench.close()
         cancel.close()
-
-
-def build_items(code: str) -> Items | None:
-    """The steps of a cell; None when it is no build cell."""
-    cell = parse(code)
-    return cell.items if isinstance(cell, BuildCell) else None

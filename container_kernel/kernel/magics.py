@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from ..build.step import Base, Step
+from ..build.step import Base, Items, Step, Use
 from ..errors import BadArguments, UnknownMagic
 from . import foreign, steps
 from .arguments import Arguments, nearest, read, suggestion
@@ -87,6 +87,19 @@ def parse(code: str, *, inner_magics: bool = True) -> Cell:
         return _line_magics(code.replace("\r\n", "\n"))
     _refuse_unknown(signs, name, inner_magics)
     return _code(code)
+
+
+def build_items(code: str) -> Items | Use | None:
+    """What a cell means to someone who only builds; None when that is nothing.
+
+    Raises:
+        CellError: as `parse` does.
+    """
+    cell = parse(code)
+    if isinstance(cell, CommandCell):
+        used = [command.args.words[0] for command in cell.commands if command.name == "use"]
+        return Use(used[-1]) if used else None
+    return cell.items if isinstance(cell, BuildCell) else None
 
 
 def _code(code: str) -> RunCell:

@@ -11,7 +11,6 @@ from .app import App, serve
 from .wire import ConnectionInfo
 
 if TYPE_CHECKING:
-    from ..build.step import Base, Step
     from ..runtime.namespace import Namespace
     from ..workbench import Workbench
     from .cells import OwnCells
@@ -45,18 +44,12 @@ def _make_cells(app: App, namespace: Namespace) -> OwnCells:
     def make_workbench() -> Workbench:
         from ..config import load
         from ..workbench import Workbench
+        from .magics import build_items
 
         folder = notebook.parent if notebook else Path.cwd()
-        return Workbench(load(), namespace, folder, parse=_build_items, notebook=notebook)
+        return Workbench(load(), namespace, folder, parse=build_items, notebook=notebook)
 
     return OwnCells(app, make_workbench, notebook)
-
-
-def _build_items(code: str) -> tuple[Base | Step, ...] | None:
-    from .magics import BuildCell, parse
-
-    cell = parse(code)
-    return cell.items if isinstance(cell, BuildCell) else None
 
 
 def _notebook() -> Path | None:

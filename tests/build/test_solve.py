@@ -26,16 +26,10 @@ from container_kernel.errors import (
     StoreError,
 )
 from container_kernel.errors import StepFailed as StepFailedError
-from container_kernel.kernel.magics import parse
+from container_kernel.kernel.magics import build_items
 from container_kernel.workbench import Workbench
 
 pytestmark = pytest.mark.privileged
-
-
-def build_items(code):
-    """What the workbench asks of a parser."""
-    cell = parse(code, inner_magics=True)
-    return getattr(cell, "items", None)
 
 
 @pytest.fixture
@@ -333,6 +327,18 @@ def test_another_notebook_is_a_base(bench, folder, unique):
     notebook(folder / "other.ipynb", "%base busybox", f"%%build\n{unique}\necho o > /o", "print(1)")
     bench.build("b", Base("./other.ipynb", "second"))
     assert bench.output("cat /o", "second") == "o\n"
+
+
+def test_another_notebook_may_have_several_stages(bench, folder, unique):
+    notebook(
+        folder / "other.ipynb",
+        "%base busybox --as one",
+        "%base busybox --as two",
+        "%use one",
+        f"%%build\n{unique}\necho 1 > /one",
+    )
+    bench.build("b", Base("./other.ipynb", "second"))
+    assert bench.output("cat /one", "second") == "1\n"
 
 
 def test_notebooks_that_stand_on_each_other_are_an_error(make, folder):

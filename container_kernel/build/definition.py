@@ -1,0 +1,66 @@
+"""Definition: a base as plain data, one TOML file in ``images/`` or in a folder of the user's."""
+
+from __future__ import annotations
+
+import functools
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import CellError
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A base as plain data: one file of ``images/`` or of the user's own folder."""
+
+    name: str
+    kind: str
+    values: Mapping[str, object]
+
+    @property
+    def epoch(self) -> int:
+        """The time, in seconds since 1970, that new files get."""
+        value = self.values.get("epoch", 0)
+        if not isinstance(value, int):
+            raise CellError(f"{self.name}: epoch must be a whole number of seconds")
+        return value
+
+    def words(self, key: str) -> list[str]:
+        """A list of strings, empty when absent."""
+        value = self.values.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
+            raise CellError(f"{self.name}: {key} must be a list of strings")
+        return value
+
+    def word(self, key: str, default: str = "") -> str:
+        """One string."""
+        value = self.values.get(key, default)
+        if not isinstance(value, str):
+            raise CellError(f"{self.name}: {key} must be a string")
+        return value
+
+
+def definitions(folders: Sequence[Path]) -> dict[str, Definition]:
+    """All definitions by name; a later folder wins over an earlier one.
+
+    Raises:
+        CellError: a file that is not TOML, or has no ``name`` and ``kind``.
+    """
+    found = {}
+    for folder in folders:
+        for file in sorted(folder.glob("*.toml")) if folder.is_dir() else ():
+            definition = _read_definition(file, file.stat().st_mtime_ns)
+            found[definition.name] = definition
+    return found
+
+
+@functools.lru_cache(maxsize=256)
+def _read_definition(file: Path, mtime_ns: int) -> Definition:
+    """One definition; read again when the file has changed (``mtime_ns`` tells)."""
+    try:
+        values = tomllib.loads(file.read_text())
+        return Definition(values["name"], values["kind"], values)
+    except (tomllib.TOMLDecodeError, OSError, KeyError) as error:
+        raise CellError(f"the base definition {file} cannot be read: {error}") from error
