@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -22,9 +24,26 @@ class RealKernel(Kernel):
         self.manager = LocalManager()
         self.manager.argv = ARGV
         path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-        env = {**os.environ, "PYTHONPATH": path, "CONTAINER_KERNEL_HOME": str(home)}
+        self.runtime_dir = tempfile.mkdtemp(prefix="ck-run-")
+        env = {
+            **os.environ,
+            "PYTHONPATH": path,
+            "CONTAINER_KERNEL_HOME": str(home),
+            "XDG_RUNTIME_DIR": self.runtime_dir,
+        }
         self.manager.start_kernel(env=env, cwd=str(folder))
         self.client = self.new_client()
+
+    def close(self):
+        super().close()
+        shutil.rmtree(self.runtime_dir, ignore_errors=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def outside(entered):
+    """An ordinary user's kernel cannot be started inside the namespaces of the test run."""
+    if entered.is_rootless:
+        pytest.skip("the test run is in a user namespace already: no second one inside it")
 
 
 @pytest.fixture(scope="module")
