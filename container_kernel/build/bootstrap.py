@@ -20,6 +20,8 @@ from .cancel import Cancel
 from .definition import Definition
 from .execute import Tail, Workplace
 
+# Where this site gets its packages from is no part of an image that may travel.
+_FORGET_SOURCES = 'rm -f "$1/etc/apt/sources.list" "$1"/etc/apt/sources.list.d/*'
 _DEVICES = "null zero full random urandom tty"
 # With one id no device node can be made and no pseudo-terminals be mounted: the host's own
 # devices are shown instead while packages are set up.
@@ -78,7 +80,8 @@ def _debian(
     argv += [f"--variant={definition.word('variant', 'minbase')}"]
     include = definition.words("include")
     argv += [f"--include={','.join(include)}"] if include else []
-    argv += [f"--customize-hook={hook}" for hook in definition.words("hooks")]
+    hooks = [_FORGET_SOURCES, *definition.words("hooks")]
+    argv += [f"--customize-hook={hook}" for hook in hooks]
     argv += [suite, "-", *([str(sources)] if wanted else [])]
     if place.store.idmap.squash:
         argv = pretend.wrap([*argv[:1], *_ONE_ID_OPTIONS, *argv[1:]])

@@ -40,17 +40,19 @@ export UV_CACHE_DIR={CACHE}/uv UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never UV_NO
 export UV_NO_PROGRESS=1 UV_CONCURRENT_INSTALLS=2
 start=$("$python" -c 'import time; print(time.time())')
 {UV} pip install --python "$python" --break-system-packages @WORDS@
-"$python" - "$start" <<'EOF'
-import compileall, os, sys, sysconfig
+folders=$("$python" - "$start" <<'EOF'
+import os, sys
 start, epoch = float(sys.argv[1]) - 1, int(os.environ["SOURCE_DATE_EPOCH"])
 folders = {{path for path in sys.path if path.endswith(("site-packages", "dist-packages"))}}
 for folder in sorted(filter(os.path.isdir, folders)):
+    print(folder)
     for here, _, names in os.walk(folder):
         for path in (os.path.join(here, name) for name in names if name.endswith(".py")):
             if os.stat(path).st_mtime >= start:
                 os.utime(path, (epoch, epoch))
-    compileall.compile_dir(folder, quiet=2, workers=0, legacy=False)
 EOF
+)
+"$python" -m compileall -qq -j0 $folders || true  # some packages hold files of other Pythons
 """
 
 _NPM = f"""\

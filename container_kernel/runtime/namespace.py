@@ -194,12 +194,9 @@ def _cross(
     os.close(go)
     # Containers are started detached; as subreaper their exit status comes to us.
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
-    if uid == 0:
-        return Namespace("root", IdMap.identity(), folder, lacks)
-    if ranges is None:
-        return Namespace("single-uid", IdMap.single(), folder, lacks)
-    count = min(ranges[0].count, ranges[1].count)
-    return Namespace("rootless", IdMap.keep_user(count), folder, lacks)
+    idmap = subordinate.mapped()
+    level = "root" if idmap.is_identity else "single-uid" if idmap.squash else "rootless"
+    return Namespace(level, idmap, folder, lacks)
 
 
 def _unshare(uid: int, gid: int, mapped_by_supervisor: bool, report: int, go: int) -> None:

@@ -10,6 +10,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from ..errors import HostError
@@ -33,18 +34,24 @@ def make(environ: Mapping[str, str]) -> tuple[Path, int]:
 
 
 def _parent(environ: Mapping[str, str]) -> Path:
-    """``$XDG_RUNTIME_DIR/container-kernel``, or a folder in /tmp that is provably ours."""
+    """``$XDG_RUNTIME_DIR/container-kernel``, or a folder in /tmp that is provably ours.
+
+    In a user namespace somebody else may be uid 0 of the host: then it is named after that, too.
+    """
     given = environ.get("XDG_RUNTIME_DIR")
     if given and _is_ours(Path(given)):
-        parent = Path(given) / "container-kernel"
+        places = [Path(given) / "container-kernel"]
     else:
-        parent = Path(f"/tmp/container-kernel-{os.getuid()}")
-    parent.mkdir(mode=0o700, exist_ok=True)
-    if not _is_ours(parent):
-        raise HostError(
-            f"{parent} belongs to somebody else", hint="set XDG_RUNTIME_DIR to a folder of yours"
-        )
-    return parent
+        name = f"/tmp/container-kernel-{os.getuid()}"
+        places = [Path(name), Path(f"{name}.{os.stat('/proc/self/ns/user').st_ino}")]
+    for parent in places:
+        with suppress(OSError):
+            parent.mkdir(mode=0o700, exist_ok=True)
+        if _is_ours(parent):
+            return parent
+    raise HostError(
+        f"{places[0]} belongs to somebody else", hint="set XDG_RUNTIME_DIR to a folder of yours"
+    )
 
 
 def _is_ours(path: Path) -> bool:

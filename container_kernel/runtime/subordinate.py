@@ -9,7 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..oci.idmap import IdMap
+
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_FEWEST = 2000
+"""Fewer ids than this cannot hold the users and groups of ordinary images."""
+_ALL_IDS = 2**32 - 1
 REMEDY = (
     "install `uidmap` and give the user a range: "
     "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER"
@@ -42,6 +47,28 @@ def find(environ: Mapping[str, str], lacks: list[str]) -> tuple[Range, Range] | 
     return found[0], found[1]
 
 
+def mapped() -> IdMap:
+    """How ids of images are written by this process, which is uid 0 of some user namespace.
+
+    Of the host's own, then they are the same; of one with a range of ids, whoever made it (this
+    package, podman, a container engine); or of one that holds the user alone.
+    """
+    count = min(_mapped_from_zero(f"/proc/self/{kind}_map") for kind in ("uid", "gid"))
+    if count >= _ALL_IDS:
+        return IdMap.identity()
+    return IdMap.keep_user(count - 1) if count > _FEWEST else IdMap.single()
+
+
+def _mapped_from_zero(file: str) -> int:
+    """How many ids are there from 0 on without a gap."""
+    rows = sorted(tuple(map(int, line.split())) for line in Path(file).read_text().splitlines())
+    end = 0
+    for inside, _, count in rows:
+        if inside == end:
+            end += count
+    return end
+
+
 def _range_of_user(file: Path) -> Range | None:
     """The largest range of this user, if it is large enough to hold an image's usual ids."""
     names = {str(os.getuid())}
@@ -57,7 +84,7 @@ def _range_of_user(file: Path) -> Range | None:
     for line in lines:
         name, _, numbers = line.partition(":")
         start, _, count = numbers.partition(":")
-        if name in names and start.isdigit() and count.isdigit() and int(count) >= 2000:
+        if name in names and start.isdigit() and count.isdigit() and int(count) >= _FEWEST:
             if best is None or int(count) > best.count:
                 best = Range(int(start), int(count))
     return best

@@ -5,6 +5,7 @@ import hashlib
 import http.server
 import json
 import os
+import re
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from container_kernel import syscalls
+from container_kernel.build import site
 from container_kernel.build.cancel import Cancel
 from container_kernel.build.events import StepFailed, StepFinished, StepLog, StepStarted
 from container_kernel.build.step import Base, Copy, Download, Setting, Shell
@@ -435,3 +437,24 @@ def test_a_full_disk_is_named_and_loses_nothing(tiny):
     (disk / "ballast").unlink()
     bench.build("c", Shell("echo c > /c"))
     assert bench.output("cat /a /c") == "kept\nc\n"
+
+
+def _debians_own(release):
+    """Hosts that Debian itself puts into every image; a host of theirs may use them too."""
+    return {host for host in ("deb", "www", "bugs") for host in (f"{host}.debian.org",)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("release", ["bookworm", "trixie"])
+def test_a_debian_base_names_no_site(make, release, settings, entered):
+    bench = Bench(make())
+    bench.build("base", Base(f"debian:{release}"))
+    said = bench.output(
+        "cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null; "
+        "ls /etc/apt/apt.conf.d; cat /etc/os-release"
+    )
+    known = site.collect(settings.environ, settings.user_home)
+    hosts = set(re.findall(r"https?://([^/\s]+)", known.apt_sources))
+    own = set(re.findall(r"https?://([^/\s]+)", said)) - _debians_own(release)
+    assert f"VERSION_CODENAME={release}" in said
+    assert not own & hosts

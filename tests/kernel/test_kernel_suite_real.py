@@ -15,13 +15,6 @@ pytestmark = [pytest.mark.privileged, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def outside(entered):
-    """An ordinary user's kernel cannot be started inside the namespaces of the test run."""
-    if entered.is_rootless:
-        pytest.skip("the test run is in a user namespace already: no second one inside it")
-
-
 class InImage(PythonSuite):
     """Build first, then be an ordinary kernel."""
 
