@@ -17,7 +17,8 @@ ALL_DONE = """() => {
 FAILED = (
     "() => document.querySelector('[data-mime-type=\"application/vnd.jupyter.error\"]') !== null"
 )
-FINISHED = f"() => ({FAILED})() || ({ALL_DONE})()"
+ASKING = "() => document.querySelector('.jp-Dialog') !== null"  # that the kernel died, say
+FINISHED = f"() => ({FAILED})() || ({ASKING})() || ({ALL_DONE})()"
 
 
 @pytest.fixture
@@ -29,6 +30,8 @@ def quickstart(lab, page):
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     page.wait_for_function(FINISHED, timeout=600_000)
+    dialogs = page.locator(".jp-Dialog").all_inner_texts()
+    assert dialogs == [], lab.log.read_text()
     page.keyboard.press("Control+s")
     path = lab.folder / "quickstart.ipynb"
     wait_until_saved(page, path)
