@@ -37,7 +37,9 @@ apt-get $options install --yes --no-install-recommends @WORDS@
 _PIP = f"""\
 python=$(command -v python3) || {{ echo "this image has no python3: %apt python3" >&2; exit 127; }}
 export UV_CACHE_DIR={CACHE}/uv UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never UV_NO_CONFIG=1
-export UV_NO_PROGRESS=1 UV_CONCURRENT_INSTALLS=2
+export UV_NO_PROGRESS=1
+TMPDIR=$(mktemp -d {CACHE}/uv/step.XXXXXX) && export TMPDIR  # what is left there is in no layer
+trap 'rm -rf "$TMPDIR"' EXIT
 start=$("$python" -c 'import time; print(time.time())')
 {UV} pip install --python "$python" --break-system-packages @WORDS@
 folders=$("$python" - "$start" <<'EOF'

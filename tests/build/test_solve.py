@@ -29,81 +29,8 @@ from container_kernel.errors import (
 )
 from container_kernel.errors import StepFailed as StepFailedError
 from container_kernel.kernel.magics import build_items
-from container_kernel.workbench import Workbench
 
 pytestmark = pytest.mark.privileged
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """The notebook's folder."""
-    folder = tmp_path / "notebook"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def make(settings, entered, folder):
-    """Workbenches of this test, closed at its end."""
-    made = []
-
-    def make(**more):
-        bench = Workbench(settings, entered, folder, parse=build_items, **more)
-        made.append(bench)
-        return bench
-
-    yield make
-    for bench in made:
-        bench.close()
-
-
-class Bench:
-    """A workbench with its events, driven by steps."""
-
-    def __init__(self, workbench):
-        self.workbench = workbench
-        self.events = []
-
-    def build(self, cell_id, *items, cancel=None, **more):
-        self.workbench.build(
-            cell_id,
-            repr(items),
-            items,
-            on_event=self.events.append,
-            cancel=cancel or Cancel(),
-            **more,
-        )
-
-    def image(self, stage=None):
-        return self.workbench.image(stage, on_event=self.events.append, cancel=Cancel())
-
-    def output(self, script, stage=None):
-        live = self.workbench.fresh(self.image(stage))
-        try:
-            container = live.start(["/bin/sh", "-c", script])
-            container.wait()
-            with open(container.stdout, closefd=False, errors="replace") as stdout:
-                return stdout.read()
-        finally:
-            live.close()
-
-    def kinds(self, kind):
-        return [event for event in self.events if isinstance(event, kind)]
-
-
-@pytest.fixture
-def bench(make):
-    """A workbench with a busybox base."""
-    bench = Bench(make())
-    bench.build("base", Base("busybox"))
-    bench.events.clear()
-    return bench
-
-
-@pytest.fixture
-def unique(request, tmp_path):
-    """A comment that makes a step new in the store all tests share."""
-    return f"# {request.node.name} {tmp_path}"
 
 
 def test_a_step_is_a_layer(bench, unique):
@@ -112,10 +39,10 @@ def test_a_step_is_a_layer(bench, unique):
     assert bench.output("cat /greeting") == "hello\n"
 
 
-def test_the_second_time_it_is_cached(bench, make, unique):
+def test_the_second_time_it_is_cached(bench, make_bench, unique):
     step = Shell(f"{unique}\nhead -c 9 /dev/urandom > /random")
     bench.build("a", step)
-    again = Bench(make())
+    again = make_bench()
     again.build("base", Base("busybox"))
     again.build("a", step)
     assert again.image().digest == bench.image().digest
@@ -276,7 +203,7 @@ def test_download_checks_the_digest(bench, server):
     assert bench.output("cat /srv/file.txt") == "content"
 
 
-def test_a_download_that_is_there_needs_no_network(bench, server, make):
+def test_a_download_that_is_there_needs_no_network(bench, server):
     digest = "sha256:" + hashlib.sha256(b"content").hexdigest()
     bench.build("a", Download(server, digest))
     bench.build("a", Download("http://127.0.0.1:9/file.txt", digest, "/elsewhere"))
@@ -293,8 +220,8 @@ def test_the_site_reaches_steps_and_no_layer(bench, unique):
     assert not names & {"site", "step", "hosts", "resolv.conf", "ca.crt", "cache"}
 
 
-def test_no_base_and_an_unknown_base(make):
-    empty = Bench(make())
+def test_no_base_and_an_unknown_base(make_bench):
+    empty = make_bench()
     with pytest.raises(NoBase):
         empty.image()
     with pytest.raises(NoBase):
@@ -343,11 +270,11 @@ def test_another_notebook_may_have_several_stages(bench, folder, unique):
     assert bench.output("cat /one", "second") == "1\n"
 
 
-def test_notebooks_that_stand_on_each_other_are_an_error(make, folder):
+def test_notebooks_that_stand_on_each_other_are_an_error(make_bench, folder):
     notebook(folder / "a.ipynb", "%base ./b.ipynb")
     notebook(folder / "b.ipynb", "%base ./a.ipynb")
     with pytest.raises(CellError, match=r"b\.ipynb"):
-        Bench(make()).build("x", Base("./a.ipynb"))
+        make_bench().build("x", Base("./a.ipynb"))
 
 
 def test_freeze_keeps_what_run_cells_wrote(bench):
@@ -375,21 +302,21 @@ def test_what_is_written_in_the_work_folder_belongs_to_the_user(bench, folder):
     assert (folder / "file").stat().st_uid == folder.stat().st_uid
 
 
-def test_a_notebook_is_remembered(make, folder, unique):
+def test_a_notebook_is_remembered(make_bench, folder, unique):
     notebook(folder / "mine.ipynb", "%base busybox", f"%%build\n{unique}\necho r > /r")
-    first = Bench(make(notebook=folder / "mine.ipynb"))
+    first = make_bench(notebook=folder / "mine.ipynb")
     for number, code in enumerate(("%base busybox", f"%%build\n{unique}\necho r > /r")):
         first.workbench.build(
             f"c{number}", code, build_items(code), on_event=first.events.append, cancel=Cancel()
         )
-    second = Bench(make(notebook=folder / "mine.ipynb"))
+    second = make_bench(notebook=folder / "mine.ipynb")
     assert second.workbench.recall()
     assert second.image().digest == first.image().digest
 
 
-def test_two_notebooks_that_build_the_same_step_build_it_once(make, unique):
+def test_two_notebooks_that_build_the_same_step_build_it_once(make_bench, unique):
     step = Shell(f"{unique}\nsleep 0.5; head -c 9 /dev/urandom > /random")
-    benches = [Bench(make()) for _ in range(2)]
+    benches = [make_bench() for _ in range(2)]
 
     def build(bench):
         bench.build("base", Base("busybox"))
@@ -407,16 +334,12 @@ def test_two_notebooks_that_build_the_same_step_build_it_once(make, unique):
 
 
 @pytest.fixture
-def tiny(tmp_path, settings, entered, folder):
+def tiny(tmp_path, settings, make_bench):
     """A workbench whose store lies on a disk of 8 MB."""
     disk = tmp_path / "disk"
     disk.mkdir()
     syscalls.mount("tmpfs", str(disk), "tmpfs", data="size=8m")
-    bench = Bench(
-        Workbench(replace(settings, home=disk / "home"), entered, folder, parse=build_items)
-    )
-    yield bench, disk
-    bench.workbench.close()
+    yield make_bench(replace(settings, home=disk / "home")), disk
     syscalls.umount(str(disk), syscalls.MNT_DETACH)
 
 
@@ -446,8 +369,8 @@ def _debians_own(release):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("release", ["bookworm", "trixie"])
-def test_a_debian_base_names_no_site(make, release, settings, entered):
-    bench = Bench(make())
+def test_a_debian_base_names_no_site(make_bench, release, settings):
+    bench = make_bench()
     bench.build("base", Base(f"debian:{release}"))
     said = bench.output(
         "cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null; "

@@ -1,0 +1,80 @@
+"""Workbenches, driven by steps, on the store that all tests share."""
+
+import pytest
+
+from container_kernel.build.cancel import Cancel
+from container_kernel.build.step import Base
+from container_kernel.kernel.magics import build_items
+from container_kernel.workbench import Workbench
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The notebook's folder."""
+    folder = tmp_path / "notebook"
+    folder.mkdir()
+    return folder
+
+
+class Bench:
+    """A workbench with its events, driven by steps."""
+
+    def __init__(self, workbench):
+        self.workbench = workbench
+        self.events = []
+
+    def build(self, cell_id, *items, cancel=None, **more):
+        self.workbench.build(
+            cell_id,
+            repr(items),
+            items,
+            on_event=self.events.append,
+            cancel=cancel or Cancel(),
+            **more,
+        )
+
+    def image(self, stage=None):
+        return self.workbench.image(stage, on_event=self.events.append, cancel=Cancel())
+
+    def output(self, script, stage=None):
+        live = self.workbench.fresh(self.image(stage))
+        try:
+            container = live.start(["/bin/sh", "-c", script])
+            container.wait()
+            with open(container.stdout, closefd=False, errors="replace") as stdout:
+                return stdout.read()
+        finally:
+            live.close()
+
+    def kinds(self, kind):
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+@pytest.fixture
+def make_bench(settings, entered, folder):
+    """Workbenches of this test, closed at its end."""
+    made = []
+
+    def make_bench(config=settings, **more):
+        workbench = Workbench(config, entered, folder, parse=build_items, **more)
+        made.append(Bench(workbench))
+        return made[-1]
+
+    yield make_bench
+    for bench in made:
+        bench.workbench.close()
+
+
+@pytest.fixture
+def bench(make_bench):
+    """A workbench with a busybox base."""
+    bench = make_bench()
+    bench.build("base", Base("busybox"))
+    bench.events.clear()
+    return bench
+
+
+@pytest.fixture
+def unique(request, tmp_path):
+    """A comment that makes a step new in the store all tests share."""
+    return f"# {request.node.name} {tmp_path}"

@@ -1,0 +1,88 @@
+"""Real packages from this host's own mirrors: apt, pip, npm."""
+
+import pytest
+
+from container_kernel.build.step import Base, Packages
+from container_kernel.errors import StepFailed
+
+pytestmark = [pytest.mark.privileged, pytest.mark.slow]
+
+
+@pytest.fixture
+def debian(make_bench):
+    """A Debian with python3."""
+    bench = make_bench()
+    bench.build("base", Base("debian:bookworm"))
+    bench.build("apt", Packages("apt", ("python3",)))
+    return bench
+
+
+def frozen_files(bench):
+    """Everything in the layers on top of the base, as paths in the image."""
+    store = bench.workbench.store
+    chain = store.snapshots.chain(bench.image().chain_id)[1:]
+    return {
+        "/" + str(path.relative_to(snapshot.path))
+        for snapshot in chain
+        for path in snapshot.path.rglob("*")
+        if not path.is_dir()
+    }
+
+
+def test_apt_installs_and_cleans_up(debian):
+    assert debian.output("python3 -c 'print(6 * 7)'") == "42\n"
+    files = frozen_files(debian)
+    assert "/usr/bin/python3.11" in files
+    for place in ("/var/lib/apt/lists/", "/var/cache/apt/", "/run/", "/var/log/apt/"):
+        assert not [path for path in files if path.startswith(place)]
+    assert "/var/log/dpkg.log" not in files
+
+
+def test_pip_needs_no_pip_and_leaves_no_cache(debian):
+    debian.build("pip", Packages("pip", ("idna", "six==1.16.0")))
+    said = debian.output(
+        "cd /; python3 -c 'import idna, six; print(six.__version__, idna.__file__)'; "
+        "command -v pip uv; ls -A /root ~ /tmp"
+    )
+    assert said.startswith("1.16.0 /usr/local/lib/python3.11/dist-packages/idna/")
+    assert "uv" not in said.split()
+    assert not [path for path in frozen_files(debian) if "/uv" in path or "/.cache" in path]
+
+
+def test_bytecode_of_packages_is_valid_where_it_lies(debian):
+    debian.build("pip", Packages("pip", ("idna",)))
+    said = debian.output("cd /; python3 -v -c 'import idna.core' 2>&1 | grep 'idna/__pycache__'")
+    assert "matches" in said
+    assert "wrote" not in said
+
+
+def test_requirements_come_from_a_file(debian, folder):
+    (folder / "requirements.txt").write_text("six==1.16.0  # pinned\n")
+    debian.build("pip", Packages("pip", (), ("requirements.txt",)))
+    first = debian.image().digest
+    (folder / "requirements.txt").write_text("six==1.17.0\n")
+    debian.build("pip", Packages("pip", (), ("requirements.txt",)))
+    assert debian.image().digest != first
+    assert debian.output("cd /; python3 -c 'import six; print(six.__version__)'") == "1.17.0\n"
+
+
+@pytest.mark.parametrize(
+    ("step", "says"),
+    [
+        (Packages("apt", ("no-such-package-anywhere",)), "Unable to locate package"),
+        (Packages("pip", ("no-such-package-anywhere-zzz",)), "not found"),
+        (Packages("npm", ("x",)), "no npm"),
+    ],
+)
+def test_a_package_that_does_not_exist(debian, step, says):
+    before = debian.image().digest
+    with pytest.raises(StepFailed, match=says):
+        debian.build("bad", step)
+    assert debian.image().digest == before
+
+
+def test_pip_without_python_says_what_to_do(make_bench):
+    bench = make_bench()
+    bench.build("base", Base("busybox"))
+    with pytest.raises(StepFailed, match="%apt python3"):
+        bench.build("pip", Packages("pip", ("six",)))
