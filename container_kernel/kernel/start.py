@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import HostError
 from .app import App, serve
 from .wire import ConnectionInfo
 
@@ -18,8 +19,11 @@ if TYPE_CHECKING:
 _USAGE = "usage: python -m container_kernel.kernel -f CONNECTION_FILE"
 
 
-def main(arguments: list[str], namespace: Namespace) -> None:
-    """Be a kernel in ``namespace``, where ``namespace.enter`` has brought this process."""
+def main(arguments: list[str], namespace: Namespace | HostError) -> None:
+    """Be a kernel in ``namespace``, where ``namespace.enter`` has brought this process.
+
+    If it could not, its error is what every cell says.
+    """
     file = _connection_file(arguments)
     try:
         info = ConnectionInfo.read(file)
@@ -36,7 +40,7 @@ def _connection_file(arguments: list[str]) -> Path:
     sys.exit(_USAGE)
 
 
-def _make_cells(app: App, namespace: Namespace) -> OwnCells:
+def _make_cells(app: App, namespace: Namespace | HostError) -> OwnCells:
     from .cells import OwnCells
 
     notebook = _notebook()
@@ -46,6 +50,8 @@ def _make_cells(app: App, namespace: Namespace) -> OwnCells:
         from ..workbench import Workbench
         from .magics import build_items
 
+        if isinstance(namespace, HostError):
+            raise namespace
         folder = notebook.parent if notebook else Path.cwd()
         return Workbench(load(), namespace, folder, parse=build_items, notebook=notebook)
 

@@ -12,7 +12,9 @@ from conftest import TIMEOUT_S, types, until
 BOTH = ("ipykernel", "python")
 ALL = (*BOTH, "sh")
 HELLO = {"ipykernel": "print('hello')", "python": "print('hello')", "sh": "echo hello"}
-FAIL = {"ipykernel": "1/0", "python": "1/0", "sh": "false"}
+# Late enough that what was sent behind it is there before it fails.
+_FAIL = "import time; time.sleep(0.5); 1/0"
+FAIL = {"ipykernel": _FAIL, "python": _FAIL, "sh": "sleep 0.5; false"}
 SLEEP = {
     "ipykernel": "import time; time.sleep(20)",
     "python": "import time; time.sleep(20)",
@@ -81,10 +83,11 @@ def test_error_without_stop_on_error_aborts_nothing(kernel, kind):
 
 @every_kind
 def test_failed_magic_aborts_too(kernel, kind):
-    ids = [kernel.client.execute(code) for code in ("%apt --nonsense x", HELLO[kind])]
+    slow = FAIL[kind].replace("1/0", "1").replace("false", "true")
+    ids = [kernel.client.execute(code) for code in (slow, "%apt --nonsense x", HELLO[kind])]
     replies = [kernel.reply_to(msg_id)["content"] for msg_id in ids]
-    assert [reply["status"] for reply in replies] == ["error", "aborted"]
-    assert "Traceback" not in "".join(replies[0]["traceback"])
+    assert [reply["status"] for reply in replies] == ["ok", "error", "aborted"]
+    assert "Traceback" not in "".join(replies[1]["traceback"])
 
 
 @every_kind
