@@ -168,7 +168,8 @@ def _run(
         for target, source in command.caches.items():
             bound.append(host.bind(source, readonly=False))
             mounts.append(Mount.bind(bound[-1], target))
-        user = resolve_user(rootfs.fd, command.user)
+        passwd, group = (rootfs.read(f"/etc/{name}") or "" for name in ("passwd", "group"))
+        user = resolve_user(passwd, group, command.user)
         Placer(rootfs.fd, place.store.idmap).make_folder(command.workdir)
         spec = ContainerSpec(
             rootfs=rootfs.path,

@@ -41,20 +41,21 @@ def read_file(root_fd: int, path: str) -> str | None:
         return file.read(_MOST_BYTES).decode(errors="replace")
 
 
-def resolve_user(root_fd: int, text: str) -> User:
-    """Who ``text`` is (``name``, ``uid``, ``name:group``, ``uid:gid``; empty is root).
+def resolve_user(passwd: str, group_file: str, text: str) -> User:
+    """Who ``text`` is (``name``, ``uid``, ``name:group``, ``uid:gid``; empty is root) by the
+    image's passwd(5) and group(5) files.
 
     Raises:
         CellError: no such name in the image, or a number no user can have.
     """
     who, _, group = text.partition(":")
-    users = _table(root_fd, "/etc/passwd", 7)
+    users = _table(passwd, 7)
     row = next((row for row in users if row[0] == who or row[2] == who), None)
     if not who:
         row = next((row for row in users if row[2] == "0"), None)
     uid = _number(row[2] if row else who or "0", "user", who)
     gid = _number(row[3], "group", who) if row else 0
-    groups = _table(root_fd, "/etc/group", 4)
+    groups = _table(group_file, 4)
     if group:
         match = next((line for line in groups if group in (line[0], line[2])), None)
         gid = _number(match[2] if match else group, "group", group)
@@ -88,8 +89,7 @@ def check_directory(root_fd: int, path: str) -> str:
     return inside
 
 
-def _table(root_fd: int, path: str, columns: int) -> list[list[str]]:
-    text = read_file(root_fd, path) or ""
+def _table(text: str, columns: int) -> list[list[str]]:
     rows = (line.split(":") for line in text.splitlines())
     return [row for row in rows if len(row) >= columns]
 

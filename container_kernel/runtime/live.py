@@ -17,11 +17,12 @@ from ..oci.digest import Digest
 from ..oci.spec import ImageConfig
 from ..store.snapshots import Active
 from ..store.store import Store
-from . import profile
+from . import account, profile
+from .account import Account
 from .bundle import DEFAULT_PATH, ContainerSpec, Limits, Mount, Process
-from .container import Container
+from .container import INIT_PATH, Container
 from .host import Host
-from .identity import User, check_directory, read_file, resolve_user
+from .identity import User, check_directory
 from .rootfs import Rootfs
 
 WORK = "/work"
@@ -29,9 +30,6 @@ WORK = "/work"
 IPC = "/run/container-kernel"
 """Where the folder shared with the host side is; only sockets and an agent's files lie there."""
 
-_RUN_UID = 1000
-_USER_NAME = "user"
-_USER_HOME = "/home/user"
 _NOT_FROZEN = ("tmp", "run", "var/tmp")
 
 
@@ -64,17 +62,17 @@ class Live:
         self._wish = wish
         self._config = config
         self._container: Container | None = None
-        work, is_shifted = self._bind_work(directory)
+        self._account = self._choose_account()
+        work = self._bind_work(directory)
         self._binds = [work]
         try:
-            self._user = self._choose_user(chain, is_shifted)
-            self.rootfs = self._mount(chain)
+            self.rootfs = self._mount()
         except BaseException:
             host.unbind(work)
             raise
         self.ipc_dir = host.new_folder("ipc")
         self.ipc_mount = IPC
-        owner = store.idmap.to_disk(self._user.uid)
+        owner = store.idmap.to_disk(self.user.uid)
         os.chown(self.ipc_dir, owner, owner)
         self.ipc_dir.chmod(0o700)
         self._binds.append(host.bind(self.ipc_dir, readonly=False))
@@ -88,7 +86,7 @@ class Live:
     @property
     def user(self) -> User:
         """Who processes in here are."""
-        return self._user
+        return self._account.user
 
     @property
     def container(self) -> Container | None:
@@ -170,79 +168,48 @@ class Live:
         for bound in self._binds:
             self._host.unbind(bound)
 
-    def _bind_work(self, directory: Path) -> tuple[Path, bool]:
-        """Bind the notebook's folder so that what the run user writes there is the owner's.
+    def _bind_work(self, directory: Path) -> Path:
+        """Bind the notebook's folder so that what the user inside writes there is the owner's.
 
         Without root the user namespace does that already. Root shifts owners in the mount; where
-        the file system cannot, the second value is False and the process must be uid 0 itself.
+        the file system cannot, the process must be uid 0 itself, still without capabilities.
         """
-        if self._host.namespace.level != "root":
-            return self._host.bind(directory, readonly=False), True
+        if self._host.namespace.is_rootless:
+            return self._host.bind(directory, readonly=False)
         try:
-            return self._host.bind(directory, readonly=False, owner_as_uid=_RUN_UID), True
+            uid = self._account.user.uid
+            return self._host.bind(directory, readonly=False, owner_as_uid=uid)
         except OSError:
-            return self._host.bind(directory, readonly=False), False
+            self._account = account.ROOT
+            return self._host.bind(directory, readonly=False)
 
-    def _choose_user(self, chain: Digest, is_shifted: bool) -> User:
-        if self._wish.as_root or self._store.idmap.squash or not is_shifted:
-            return User(0, 0, name="root", home="/root")
-        text = self._wish.user or self._config.user
-        if text and text not in ("0", "root", "0:0", "root:root"):
-            return self._look_up(chain, text)
-        return self._look_up(chain, str(_RUN_UID))
+    def _choose_account(self) -> Account:
+        if self._wish.as_root or self._store.idmap.squash:
+            return account.ROOT
+        wanted = self._wish.user or self._config.user
+        return account.ordinary(self._store, self.chain_id, wanted)
 
-    def _look_up(self, chain: Digest, text: str) -> User:
-        """Who ``text`` is in the image, by the topmost layer that has a passwd file."""
-        for snapshot in reversed(self._store.snapshots.chain(chain)):
-            fd = os.open(snapshot.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                if read_file(fd, "/etc/passwd") is None:
-                    continue
-                user = resolve_user(fd, text)
-            finally:
-                os.close(fd)
-            gid = user.gid if user.name or ":" in text else user.uid
-            home = user.home if user.name else _USER_HOME
-            return User(user.uid, gid, user.groups, user.name or _USER_NAME, home)
-        uid = int(text) if text.isdigit() else _RUN_UID
-        return User(uid, uid, (), _USER_NAME, _USER_HOME)
-
-    def _mount(self, chain: Digest) -> Rootfs:
-        user = self._user
-        texts = {
-            "/etc/hosts": "127.0.0.1 localhost\n::1 localhost\n",
-            "/etc/hostname": "container\n",
-        }
-        if user.name == _USER_NAME:
-            row = f"{user.name}:x:{user.uid}:{user.gid}::{user.home}:/bin/sh\n"
-            texts["/etc/passwd"] = self._accounts(chain, "/etc/passwd") + row
-            texts["/etc/group"] = (
-                f"{self._accounts(chain, '/etc/group')}{user.name}:x:{user.gid}:\n"
-            )
+    def _mount(self) -> Rootfs:
+        user = self.user
         return Rootfs(
             self._host,
             self._store,
-            chain,
+            self.chain_id,
             folders=(WORK, IPC),
-            files=("/run/container-kernel-init",),
-            texts=texts,
+            files=(INIT_PATH,),
+            texts={**self._network_files(), **self._account.texts},
             homes={} if user.uid == 0 else {user.home: user.uid},
         )
 
-    def _accounts(self, chain: Digest, path: str) -> str:
-        """The image's passwd or group file, to be added to."""
-        for snapshot in reversed(self._store.snapshots.chain(chain)):
-            fd = os.open(snapshot.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                text = read_file(fd, path)
-            finally:
-                os.close(fd)
-            if text is not None:
-                return text if text.endswith("\n") or not text else text + "\n"
-        return ""
+    def _network_files(self) -> dict[str, str]:
+        """How names are looked up: as on the host where its network is shared, else nowhere."""
+        if not self._wish.host_network:
+            return {"/etc/hosts": "127.0.0.1 localhost\n::1 localhost\n"}
+        files = ("/etc/hosts", "/etc/resolv.conf")
+        return {name: Path(name).read_text() for name in files if Path(name).is_file()}
 
     def _process(self, argv: Sequence[str], env: Mapping[str, str], cwd: str) -> Process:
-        user = self._user
+        user = self.user
         image_env = dict(pair.partition("=")[::2] for pair in self._config.env)
         merged = {
             "PATH": DEFAULT_PATH,

@@ -15,6 +15,7 @@ import fcntl
 import json
 import os
 import shutil
+import subprocess
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -146,8 +147,8 @@ class Snapshots:
             self.remove(active)
             return existing
         try:
-            shutil.rmtree(active.work, ignore_errors=True)
-            shutil.rmtree(active.init, ignore_errors=True)
+            _remove_tree(active.work)
+            _remove_tree(active.init)
             record = _record(chain_id, active.parent, diff_id, size, created_by)
             _write_synced(active.path / "layer.json", json.dumps(record, indent=1))
             if not synced:
@@ -161,7 +162,7 @@ class Snapshots:
 
     def remove(self, active: Active) -> None:
         """Forget an active snapshot and what was written into it."""
-        shutil.rmtree(active.path, ignore_errors=True)
+        _remove_tree(active.path)
         try:
             os.close(active.lock)
         except OSError:
@@ -177,7 +178,7 @@ class Snapshots:
         with _folder_lock(self._active, fcntl.LOCK_EX):
             for path in self._active.iterdir():
                 if _is_abandoned(path):
-                    shutil.rmtree(path, ignore_errors=True)
+                    _remove_tree(path)
 
     def _publish(self, path: Path, chain_id: Digest) -> Snapshot:
         for length in range(_SHORT, 65):
@@ -189,7 +190,7 @@ class Snapshots:
                 if found is None:
                     raise
                 if found.chain_id == chain_id:  # another process was first: same bytes
-                    shutil.rmtree(path, ignore_errors=True)
+                    _remove_tree(path)
                     return found
                 continue
             _sync_folder(self.folder)
@@ -257,6 +258,14 @@ def _read(folder: Path) -> Snapshot | None:
         record["created_by"],
         folder / "fs",
     )
+
+
+def _remove_tree(path: Path) -> None:
+    """Remove a folder and all below, as far as it can be removed."""
+    try:
+        shutil.rmtree(path, ignore_errors=True)
+    except RecursionError:  # a step may make folders deeper than Python can follow
+        subprocess.run(["rm", "-rf", "--", path], check=False, stderr=subprocess.DEVNULL)
 
 
 def cannot_write(folder: Path, error: OSError) -> StoreError:

@@ -140,6 +140,19 @@ def test_killed_anywhere_in_a_commit_the_layer_is_whole_or_absent(call, tmp_path
         assert os.listdir(home / "active") == []
 
 
+def test_folders_deeper_than_python_follows_are_removed(snapshots):
+    active = snapshots.prepare(None)
+    fd = os.open(active.upper, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("d", dir_fd=fd)
+        below = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+    snapshots.remove(active)
+    assert not active.path.exists()
+
+
 def test_many_writers_of_one_layer_all_succeed(snapshots):
     results, actives = [], [snapshots.prepare(None) for _ in range(8)]
 
