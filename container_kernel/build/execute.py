@@ -22,10 +22,11 @@ from ..errors import ContainerKernelError, RuntimeFailed, StepFailed
 from ..oci.changeset import Clamp, tree_digest
 from ..oci.digest import Digest
 from ..runtime import profile
-from ..runtime.bundle import ContainerSpec, Limits, Mount, Process
+from ..runtime.bundle import DEFAULT_PATH, ContainerSpec, Limits, Mount, Process
 from ..runtime.container import Container, Exit
 from ..runtime.host import Host
-from ..runtime.identity import User, check_directory, resolve_user
+from ..runtime.identity import check_directory, resolve_user
+from ..runtime.init_layer import InitLayer
 from ..runtime.rootfs import Rootfs
 from ..store.snapshots import Active, Snapshot
 from ..store.store import Store
@@ -37,6 +38,8 @@ from .site import Site
 CACHE = "/run/cache"
 """Where download caches appear in a step."""
 _TAIL_LINES = 12
+_SCRIPT = "/run/step"
+_LONGEST_ARGUMENT = 100_000  # the host kernel allows 128 KiB (MAX_ARG_STRLEN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,15 +129,14 @@ def freeze(store: Store, active: Active, created_by: str, clamp: Clamp) -> Snaps
 
 
 def _prepare(place: Workplace, parent: Digest, command: Command) -> Rootfs:
-    caches = [*command.caches]
-    return Rootfs(
-        place.host,
-        place.store,
-        parent,
-        folders=[site.FOLDER, *caches],
-        files=command.binds,
-        texts={"/run/step": command.script, "/etc/hosts": "127.0.0.1 localhost\n"},
+    names = ("/etc/hosts", "/etc/resolv.conf") if command.host_network else ()
+    texts = [(name, _host_file(name)) for name in names]
+    if not _is_plain(command.script):
+        texts.append((_SCRIPT, command.script))
+    init = InitLayer(
+        folders=(site.FOLDER, *command.caches), files=(*command.binds,), texts=(*texts,)
     )
+    return Rootfs(place.host, place.store, parent, init)
 
 
 def _run(
@@ -146,45 +148,23 @@ def _run(
     cancel: Cancel,
 ) -> Exit:
     host = place.host
-    codename = None
-    os_release = rootfs.read("/etc/os-release") or ""
-    if site.os_release_field(os_release, "ID") == "debian":
-        codename = site.os_release_field(os_release, "VERSION_CODENAME")
-    files = place.site.texts(codename)
-    folder = _site_folder(place, files)
-    names = ("/etc/resolv.conf", "/etc/hosts") if command.host_network else ()
-    read_only = {
-        **place.site.binds(),
-        **command.binds,
-        **{name: Path(name) for name in names},
+    files = place.site.texts(_codename(rootfs))
+    bound = {target: host.bind(source) for target, source in command.binds.items()}
+    caches = {
+        target: host.bind(source, readonly=False) for target, source in command.caches.items()
     }
-    bound = []
-    mounts = [Mount.bind(folder, site.FOLDER, readonly=True)]
     try:
-        for target, source in read_only.items():
-            if source.exists():
-                bound.append(host.bind(source))
-                mounts.append(Mount.bind(bound[-1], target, readonly=True))
-        for target, source in command.caches.items():
-            bound.append(host.bind(source, readonly=False))
-            mounts.append(Mount.bind(bound[-1], target))
-        passwd, group = (rootfs.read(f"/etc/{name}") or "" for name in ("passwd", "group"))
-        user = resolve_user(passwd, group, command.user)
         Placer(rootfs.fd, place.store.idmap).make_folder(command.workdir)
         spec = ContainerSpec(
             rootfs=rootfs.path,
-            process=Process(
-                args=_interpreter(command),
-                env=_environment(place, command, user, epoch, files),
-                cwd=check_directory(rootfs.fd, command.workdir),
-                uid=user.uid,
-                gid=user.gid,
-                groups=user.groups,
-                capabilities=profile.BUILD_CAPABILITIES,
-            ),
+            process=_process(place, rootfs, command, epoch, files),
             idmap=place.store.idmap,
             limits=place.limits,
-            mounts=tuple(mounts),
+            mounts=(
+                Mount.bind(_site_folder(place, files), site.FOLDER, readonly=True),
+                *(Mount.bind(path, target, readonly=True) for target, path in bound.items()),
+                *(Mount.bind(path, target) for target, path in caches.items()),
+            ),
             hostname="build",
             host_network=command.host_network,
             pretend_ownership=place.store.idmap.squash,
@@ -195,8 +175,46 @@ def _run(
             raise _no_start(rootfs, command, error) from error
         return follow(container, on_log, cancel)
     finally:
-        for target_path in bound:
-            host.unbind(target_path)
+        for path in (*bound.values(), *caches.values()):
+            host.unbind(path)
+
+
+def _process(
+    place: Workplace, rootfs: Rootfs, command: Command, epoch: int, files: Mapping[str, str]
+) -> Process:
+    passwd, group = (rootfs.read(f"/etc/{name}") or "" for name in ("passwd", "group"))
+    user = resolve_user(passwd, group, command.user)
+    return Process(
+        args=_arguments(command.script),
+        env={
+            "PATH": DEFAULT_PATH,
+            "HOME": user.home,
+            **place.site.environment(files),
+            "SOURCE_DATE_EPOCH": str(epoch),
+            "LC_ALL": "C.UTF-8",
+            **command.env,
+        },
+        cwd=check_directory(rootfs.fd, command.workdir),
+        uid=user.uid,
+        gid=user.gid,
+        groups=user.groups,
+        capabilities=profile.BUILD_CAPABILITIES,
+    )
+
+
+def _codename(rootfs: Rootfs) -> str | None:
+    """Which Debian the image is, if it is one."""
+    os_release = rootfs.read("/etc/os-release") or ""
+    if site.os_release_field(os_release, "ID") != "debian":
+        return None
+    return site.os_release_field(os_release, "VERSION_CODENAME")
+
+
+def _host_file(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""
 
 
 def follow(container: Container, on_log: Callable[[str], None], cancel: Cancel) -> Exit:
@@ -237,35 +255,34 @@ def _drain(fd: int, on_data: Callable[[bytes], None]) -> None:
         on_data(data)
 
 
-def _interpreter(command: Command) -> tuple[str, ...]:
+def _is_plain(script: str) -> bool:
+    """True when a shell can be given the script as an argument."""
+    return len(script) < _LONGEST_ARGUMENT and not script.startswith("#!")
+
+
+def _arguments(script: str) -> tuple[str, ...]:
     """``/bin/sh -e``, or what the script's first line asks for."""
-    first = command.script.partition("\n")[0]
-    if first.startswith("#!"):
-        return (*shlex.split(first[2:]), "/run/step")
-    return ("/bin/sh", "-e", "/run/step")
-
-
-def _environment(
-    place: Workplace, command: Command, user: User, epoch: int, files: Mapping[str, str]
-) -> dict[str, str]:
-    return {
-        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        "HOME": user.home,
-        **place.site.environment(files),
-        "SOURCE_DATE_EPOCH": str(epoch),
-        "LC_ALL": "C.UTF-8",
-        **command.env,
-    }
+    if _is_plain(script):
+        return ("/bin/sh", "-e", "-c", script)
+    if script.startswith("#!"):
+        return (*shlex.split(script.partition("\n")[0][2:]), _SCRIPT)
+    return ("/bin/sh", "-e", _SCRIPT)
 
 
 def _site_folder(place: Workplace, files: Mapping[str, str]) -> Path:
-    """The site's files in a folder of the host, to be bound at ``/run/site``."""
-    folder = place.host.new_folder("site")
-    for path, text in {**dict.fromkeys(place.site.binds(), ""), **files}.items():
-        target = folder / os.path.relpath(path, site.FOLDER)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text)
-    return folder
+    """The site's files in a folder of the host, to be seen at ``/run/site``."""
+
+    def make() -> Path:
+        folder = place.host.new_folder("site")
+        contents = {path: text.encode() for path, text in files.items()}
+        contents |= {path: source.read_bytes() for path, source in place.site.binds().items()}
+        for path, content in contents.items():
+            target = folder / os.path.relpath(path, site.FOLDER)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+        return place.host.bind(folder)
+
+    return place.host.once(("site", *sorted(files.items())), make)
 
 
 def _failure(title: str, exit_: Exit, tail: tuple[str, ...]) -> StepFailed:
@@ -278,7 +295,7 @@ def _failure(title: str, exit_: Exit, tail: tuple[str, ...]) -> StepFailed:
 
 
 def _no_start(rootfs: Rootfs, command: Command, error: RuntimeFailed) -> ContainerKernelError:
-    program = _interpreter(command)[0]
+    program = _arguments(command.script)[0]
     if rootfs.open(program, os.O_PATH) is None:
         return StepFailed(
             f"the image has no {program} to run this step",

@@ -28,6 +28,9 @@ RULES = {
     "/var/lib/dpkg/triggers/Lock": "a lock of processes that are gone",
     "/var/lib/apt/extended_states-old": "a backup of the previous run",
     "/var/lib/systemd/catalog/database": "holds the time it was made",
+    "/etc/hosts": "the container's own; every start makes one",
+    "/etc/resolv.conf": "the site's; every start makes one",
+    "/etc/hostname": "the container's own; every start makes one",
     "/etc/machine-id": "names one machine; every start makes its own",
     "/var/lib/dbus/machine-id": "names one machine; every start makes its own",
 }

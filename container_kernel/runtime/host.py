@@ -7,7 +7,8 @@ import os
 import re
 import subprocess
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from .. import syscalls
@@ -43,6 +44,7 @@ class Host:
 
     namespace: Namespace
     runtime: OciRuntime
+    _made: dict[Hashable, Path] = field(default_factory=dict)
 
     @classmethod
     def open(cls, namespace: Namespace, oci_runtime: str | None = None) -> Host:
@@ -66,6 +68,12 @@ class Host:
         folder = self.namespace.run_dir / kind / str(next(_numbers))
         folder.mkdir(mode=0o755, parents=True)
         return folder
+
+    def once(self, key: Hashable, make: Callable[[], Path]) -> Path:
+        """What ``make`` made the first time it was asked for ``key`` in this process."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
 
     def bind(self, source: Path, *, readonly: bool = True, owner_as_uid: int | None = None) -> Path:
         """Bind ``source`` (nosuid, nodev) where a container's runtime can reach it.

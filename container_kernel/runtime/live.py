@@ -23,6 +23,7 @@ from .bundle import DEFAULT_PATH, ContainerSpec, Limits, Mount, Process
 from .container import INIT_PATH, Container
 from .host import Host
 from .identity import User, check_directory
+from .init_layer import InitLayer
 from .rootfs import Rootfs
 
 WORK = "/work"
@@ -195,10 +196,12 @@ class Live:
             self._host,
             self._store,
             self.chain_id,
-            folders=(WORK, IPC),
-            files=(INIT_PATH,),
-            texts={**self._network_files(), **self._account.texts},
-            homes={} if user.uid == 0 else {user.home: user.uid},
+            InitLayer(
+                folders=(WORK, IPC),
+                files=(INIT_PATH,),
+                texts=(*self._network_files().items(), *self._account.texts.items()),
+                homes=() if user.uid == 0 else ((user.home, user.uid),),
+            ),
         )
 
     def _network_files(self) -> dict[str, str]:

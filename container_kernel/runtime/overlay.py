@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .. import syscalls
 from ..errors import HostError
-from ..store.snapshots import Active, Snapshot
+from ..store.snapshots import Active
 
 
 def mount(
-    folder: Path, lowers: Sequence[Snapshot], active: Active, target: Path, *, userxattr: bool
+    folder: Path, lowers: Sequence[Path], active: Active, target: Path, *, userxattr: bool
 ) -> None:
-    """Attach at ``target`` the stack ``lowers`` (base first), ``active.init`` and the upper.
+    """Attach at ``target`` the folders ``lowers`` (base first) with the upper of ``active``.
 
     ``folder`` is the one all snapshots lie in: names relative to it keep the option string under
-    the page that mount(2) takes, and free of characters that need escaping.
+    the page that mount(2) takes.
 
     Raises:
         HostError: the file system of the store cannot carry an overlay.
     """
-    names = [os.path.relpath(active.init, folder)]
-    names += [os.path.relpath(snapshot.path, folder) for snapshot in reversed(lowers)]
     options = [
-        "lowerdir=" + ":".join(names),
-        "upperdir=" + os.path.relpath(active.upper, folder),
-        "workdir=" + os.path.relpath(active.work, folder),
+        "lowerdir=" + ":".join(_name(lower, folder) for lower in reversed(lowers)),
+        "upperdir=" + _name(active.upper, folder),
+        "workdir=" + _name(active.work, folder),
         # The frozen upper must mean the same elsewhere: no redirects, no metadata-only copies.
         "userxattr" if userxattr else "redirect_dir=off,metacopy=off,index=off",
     ]
@@ -50,6 +49,11 @@ def mount(
             f"no overlay can be mounted on the file system of {folder}: {error.strerror}",
             hint="set CONTAINER_KERNEL_HOME to a folder on a local ext4, xfs, btrfs or tmpfs",
         ) from error
+
+
+def _name(path: Path, folder: Path) -> str:
+    """``path`` relative to ``folder``, with what overlayfs takes for separators escaped."""
+    return re.sub(r"([\\:,])", r"\\\1", os.path.relpath(path, folder))
 
 
 def unmount(target: Path) -> None:

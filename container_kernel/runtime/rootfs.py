@@ -1,16 +1,8 @@
-"""Rootfs: the merged file system of one container, mounted and ready to be started in.
-
-On top of the image's layers lies a read-only *init layer* of our own with real folders for
-``/dev``, ``/proc``, ``/sys`` and every mount point, so that links an image put there are covered
-before an OCI runtime looks at them (CVE-2026-41579 and its kin), and no mount point is ever
-frozen into a layer.
-"""
+"""Rootfs: the merged file system of one container, mounted and ready to be started in."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 from .. import syscalls
 from ..oci.digest import Digest
@@ -18,38 +10,29 @@ from ..store.store import Store
 from . import overlay
 from .host import Host
 from .identity import read_file
+from .init_layer import InitLayer
 
-_FOLDERS = ("/dev", "/proc", "/sys", "/run", "/etc")
-_FILES = ("/etc/hosts", "/etc/resolv.conf", "/etc/hostname")
+_PLAIN = InitLayer()
 
 
 class Rootfs:
-    """An overlay on the layers named ``parent``, with its upper as an active snapshot.
-
-    ``folders`` and ``files`` are mount points to cover; ``texts`` are files of the init layer
-    with their content; ``homes`` are folders that belong to an image uid.
-    """
+    """An overlay on the layers named ``parent``; its upper is an active snapshot."""
 
     def __init__(
         self,
         host: Host,
         store: Store,
         parent: Digest | None,
-        *,
-        folders: Iterable[str] = (),
-        files: Iterable[str] = (),
-        texts: Mapping[str, str] | None = None,
-        homes: Mapping[str, int] | None = None,
+        init: InitLayer = _PLAIN,
     ) -> None:
         self._store = store
         lowers = store.snapshots.chain(parent)
         self.active = store.snapshots.prepare(parent)
         try:
-            self._fill_init([*_FOLDERS, *folders], [*_FILES, *files], texts or {}, homes or {})
             self.path = host.new_folder("rootfs")
             overlay.mount(
                 store.snapshots.folder,
-                lowers,
+                [*(snapshot.path for snapshot in lowers), init.make(host, store.idmap)],
                 self.active,
                 self.path,
                 userxattr=store.userxattr,
@@ -88,36 +71,3 @@ class Rootfs:
         """Unmount and forget what was written."""
         self.unmount()
         self._store.snapshots.remove(self.active)
-
-    def _fill_init(
-        self,
-        folders: Iterable[str],
-        files: Iterable[str],
-        texts: Mapping[str, str],
-        homes: Mapping[str, int],
-    ) -> None:
-        root = self._store.idmap.to_disk(0)
-        for path in folders:
-            self._make_folder(path, root)
-        for path, text in {**dict.fromkeys(files, ""), **texts}.items():
-            self._make_folder(os.path.dirname(path), root)
-            target = self._inside(path)
-            target.write_text(text)
-            target.chmod(0o644)
-            os.chown(target, root, root)
-        for path, uid in homes.items():
-            owner = self._store.idmap.to_disk(uid)
-            self._make_folder(path, root)
-            os.chown(self._inside(path), owner, owner)
-
-    def _make_folder(self, path: str, owner: int) -> None:
-        target = self._inside(path)
-        missing = [p for p in (target, *target.parents) if not p.exists()]
-        for folder in reversed(missing):
-            folder.mkdir()
-            folder.chmod(0o755)
-            os.chown(folder, owner, owner)
-
-    def _inside(self, path: str) -> Path:
-        inside = os.path.normpath("/" + path).lstrip("/")
-        return self.active.init / inside

@@ -6,7 +6,7 @@ written again. Its folder holds ``fs`` (the overlay directory) and ``layer.json`
 is complete and on disk before it has its name: what has a name is whole.
 
     snapshots/<first digits of the chain ID>/{fs,layer.json}
-    active/<key>/{fs,work,init,lock}        lock is held while the owner lives
+    active/<key>/{fs,work,lock}             lock is held while the owner lives
 """
 
 from __future__ import annotations
@@ -45,9 +45,7 @@ class Snapshot:
 
 @dataclass(slots=True)
 class Active:
-    """A folder being written. ``upper`` and ``work`` are the overlay's, ``init`` holds what only
-    mount points and generated files need and is in no layer.
-    """
+    """A folder being written; ``upper`` and ``work`` are the overlay's."""
 
     key: str
     parent: Digest | None
@@ -63,11 +61,6 @@ class Active:
     def work(self) -> Path:
         """The overlay's own scratch."""
         return self.path / "work"
-
-    @property
-    def init(self) -> Path:
-        """A lower folder of this snapshot alone."""
-        return self.path / "init"
 
 
 class Snapshots:
@@ -124,10 +117,9 @@ class Snapshots:
                 lock = os.open(path / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
                 fcntl.flock(lock, fcntl.LOCK_EX)
             root = self._idmap.to_disk(0)
-            for name in ("fs", "init"):
-                (path / name).mkdir()
-                os.chown(path / name, root, root)
-                (path / name).chmod(0o755)
+            (path / "fs").mkdir()
+            os.chown(path / "fs", root, root)
+            (path / "fs").chmod(0o755)
             (path / "work").mkdir()
         except OSError as error:
             raise cannot_write(self._active, error) from error
@@ -148,7 +140,6 @@ class Snapshots:
             return existing
         try:
             _remove_tree(active.work)
-            _remove_tree(active.init)
             record = _record(chain_id, active.parent, diff_id, size, created_by)
             _write_synced(active.path / "layer.json", json.dumps(record, indent=1))
             if not synced:

@@ -31,7 +31,8 @@ def mounted(snapshots, tmp_path, entered):
     def mounted(active, action):
         target = tmp_path / "merged"
         target.mkdir(exist_ok=True)
-        lowers = snapshots.chain(active.parent)
+        (tmp_path / "init").mkdir(exist_ok=True)
+        lowers = [*(one.path for one in snapshots.chain(active.parent)), tmp_path / "init"]
         overlay.mount(snapshots.folder, lowers, active, target, userxattr=entered.is_rootless)
         try:
             return action(target)
