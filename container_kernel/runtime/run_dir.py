@@ -36,14 +36,14 @@ def make(environ: Mapping[str, str]) -> tuple[Path, int]:
 def _parent(environ: Mapping[str, str]) -> Path:
     """``$XDG_RUNTIME_DIR/container-kernel``, or a folder in /tmp that is provably ours.
 
-    In a user namespace somebody else may be uid 0 of the host: then it is named after that, too.
+    In user namespaces many are uid 0: the first name that nobody else has is taken.
     """
     given = environ.get("XDG_RUNTIME_DIR")
     if given and _is_ours(Path(given)):
         places = [Path(given) / "container-kernel"]
     else:
         name = f"/tmp/container-kernel-{os.getuid()}"
-        places = [Path(name), Path(f"{name}.{os.stat('/proc/self/ns/user').st_ino}")]
+        places = [Path(name), *(Path(f"{name}.{number}") for number in range(1, 100))]
     for parent in places:
         with suppress(OSError):
             parent.mkdir(mode=0o700, exist_ok=True)
