@@ -15,6 +15,7 @@ from pathlib import Path
 _ROOT = Path("/sys/fs/cgroup")
 _COVERED = _ROOT / "unified"
 """On v1 an ordinary folder (see `namespace`), in which runtimes leave ordinary files."""
+_LEAF = "container-kernel"
 _NEEDED = ("memory", "pids")
 
 
@@ -78,10 +79,10 @@ def find_parent(run_name: str, *, is_rootless: bool) -> CgroupParent | None:
 
 
 def _find_v2(run_name: str, *, is_rootless: bool) -> CgroupParent | None:
-    own = _own_v2() if is_rootless else ""
-    if own is None:
-        return None
+    own = own_path() if is_rootless else ""
     top = _ROOT / own.lstrip("/")
+    if not os.access(top, os.W_OK):
+        return None
     try:
         controllers = (top / "cgroup.controllers").read_text().split()
         if not set(_NEEDED) <= set(controllers):
@@ -90,28 +91,28 @@ def _find_v2(run_name: str, *, is_rootless: bool) -> CgroupParent | None:
             _make_room(top)
         wanted = " ".join(f"+{name}" for name in ("cpu", *_NEEDED) if name in controllers)
         (top / "cgroup.subtree_control").write_text(wanted)
-        parent = top / run_name
+        parent = top / f"container-kernel-{run_name}"
         parent.mkdir(exist_ok=True)
         (parent / "cgroup.subtree_control").write_text(wanted)
     except OSError:
         return None
-    return CgroupParent(f"{own}/{run_name}", 2)
+    return CgroupParent(f"{own}/{parent.name}", 2)
 
 
 def _make_room(top: Path) -> None:
     """Move this process tree into a leaf: a v2 cgroup with children may hold no processes."""
-    leaf = top / "container-kernel"
+    leaf = top / _LEAF
     leaf.mkdir(exist_ok=True)
     for pid in (top / "cgroup.procs").read_text().split():
         (leaf / "cgroup.procs").write_text(pid)
 
 
-def _own_v2() -> str | None:
+def own_path() -> str:
+    """This process tree's cgroup in the v2 hierarchy, before it made room for containers."""
     for line in Path("/proc/self/cgroup").read_text().splitlines():
         if line.startswith("0::"):
-            own = line[3:]
-            return own if os.access(_ROOT / own.lstrip("/"), os.W_OK) else None
-    return None
+            return line[3:].removesuffix(f"/{_LEAF}")
+    return ""
 
 
 def _field(file: Path, name: str) -> int:

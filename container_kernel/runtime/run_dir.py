@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..errors import HostError
+from . import cgroup
 
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
 
@@ -80,8 +81,11 @@ def _sweep(run_dir: Path) -> None:
 
 
 def sweep_cgroups(name: str) -> None:
-    """Remove the empty cgroups ``container-kernel/NAME`` of every hierarchy."""
-    for top in (*_CGROUP_ROOT.glob(f"*/container-kernel/{name}"), _CGROUP_ROOT / name):
+    """Remove the empty cgroups of that run: on v1 in every hierarchy, on v2 beside our own."""
+    tops = [*_CGROUP_ROOT.glob(f"*/container-kernel/{name}")]
+    own = _CGROUP_ROOT / cgroup.own_path().lstrip("/")
+    tops += [place / f"container-kernel-{name}" for place in (_CGROUP_ROOT, own)]
+    for top in tops:
         for folder, _, _ in os.walk(top, topdown=False):
             try:
                 os.rmdir(folder)

@@ -10,15 +10,11 @@ import pytest
 
 pytestmark = [pytest.mark.privileged, pytest.mark.slow, pytest.mark.timeout(900)]
 
-ALL_DONE = """() => {
-    const prompts = [...document.querySelectorAll(".jp-CodeCell .jp-InputPrompt")];
-    return prompts.length > 0 && prompts.every(it => /^\\[\\d+\\]:$/.test(it.innerText.trim()));
-}"""
-FAILED = (
-    "() => document.querySelector('[data-mime-type=\"application/vnd.jupyter.error\"]') !== null"
-)
+PROMPTS = "[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(it => it.innerText)"
+NUMBERED = rf"{PROMPTS}.filter(text => /\d/.test(text)).length"
+# Run All marks every cell as waiting; one that fails takes the mark from those behind it.
+FINISHED = f"() => {NUMBERED} > 0 && !{PROMPTS}.some(text => text.includes('*'))"
 ASKING = "() => document.querySelector('.jp-Dialog') !== null"  # that the kernel died, say
-FINISHED = f"() => ({FAILED})() || ({ASKING})() || ({ALL_DONE})()"
 
 
 @pytest.fixture
@@ -29,7 +25,7 @@ def quickstart(lab, page):
     page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').wait_for()
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    page.wait_for_function(FINISHED, timeout=600_000)
+    page.wait_for_function(f"() => ({FINISHED})() || ({ASKING})()", timeout=600_000)
     dialogs = page.locator(".jp-Dialog").all_inner_texts()
     assert dialogs == [], lab.log.read_text()
     page.keyboard.press("Control+s")
@@ -39,9 +35,11 @@ def quickstart(lab, page):
 
 
 def wait_until_saved(page, path: Path) -> None:
+    """Until the file has as many numbered cells as the page."""
+    wanted = page.evaluate(f"() => {NUMBERED}")
     for _ in range(100):
         cells = json.loads(path.read_text())["cells"]
-        if all(cell["execution_count"] for cell in cells if cell["cell_type"] == "code"):
+        if sum(bool(cell.get("execution_count")) for cell in cells) == wanted:
             return
         page.wait_for_timeout(100)
 
