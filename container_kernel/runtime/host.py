@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import re
@@ -231,19 +232,22 @@ def _tool(name: str, purpose: str, package: str) -> Finding:
 def _bind_as(source: Path, target: Path, uid: int) -> None:
     """Bind with the owner of ``source`` and ``uid`` swapped (an id-mapped mount)."""
     owner = source.stat()
+    fd = _swapping_userns(owner.st_uid, owner.st_gid, uid)
+    syscalls.bind_idmapped(str(source), str(target), fd)
+
+
+@functools.cache
+def _swapping_userns(owner: int, group: int, uid: int) -> int:
+    """A descriptor of a user namespace that swaps ids; kept open for the life of the process."""
     process = subprocess.Popen(
         [find_tool("unshare") or "unshare", "--user", "cat"], stdin=subprocess.PIPE
     )
     try:
         proc = Path(f"/proc/{process.pid}")
         _wait_for_new_userns(proc)
-        (proc / "uid_map").write_text(_swap(owner.st_uid, uid))
-        (proc / "gid_map").write_text(_swap(owner.st_gid, uid))
-        fd = os.open(proc / "ns/user", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            syscalls.bind_idmapped(str(source), str(target), fd)
-        finally:
-            os.close(fd)
+        (proc / "uid_map").write_text(_swap(owner, uid))
+        (proc / "gid_map").write_text(_swap(group, uid))
+        return os.open(proc / "ns/user", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         process.kill()
         process.communicate()
