@@ -18,7 +18,7 @@ import shutil
 import subprocess
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -253,9 +253,9 @@ def _read(folder: Path) -> Snapshot | None:
 
 def _remove_tree(path: Path) -> None:
     """Remove a folder and all below, as far as it can be removed."""
-    try:
+    with suppress(RecursionError):
         shutil.rmtree(path, ignore_errors=True)
-    except RecursionError:  # a step may make folders deeper than Python can follow
+    if path.exists():  # a step may make folders deeper than Python, or open files, can follow
         subprocess.run(["rm", "-rf", "--", path], check=False, stderr=subprocess.DEVNULL)
 
 
