@@ -28,12 +28,15 @@ with_cache="-o Dir::State::lists={CACHE}/apt/lists -o Dir::Cache::archives={CACH
 with_cache="$with_cache -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache="
 options="$with_cache -o APT::Sandbox::User=root -o Acquire::Languages=none -o Dpkg::Use-Pty=0"
 apt-get $options -qq update
+# Byte-code of Debian's packages is compiled after they are unpacked. Told of SOURCE_DATE_EPOCH,
+# Python would make byte-code that hashes its source at every import.
+unset SOURCE_DATE_EPOCH
 apt-get $options install --yes --no-install-recommends @WORDS@
 """
 
 # The image's python3 says where it imports from; uv, mounted beside it, resolves and installs.
 # Byte-code is compiled after the sources have the time they will be frozen with, so that it
-# stays valid.
+# stays valid; by time, since checking hashes costs a read of every source at every import.
 _PIP = f"""\
 python=$(command -v python3) || {{ echo "this image has no python3: %apt python3" >&2; exit 127; }}
 export UV_CACHE_DIR={CACHE}/uv UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never UV_NO_CONFIG=1
@@ -54,7 +57,7 @@ for folder in sorted(filter(os.path.isdir, folders)):
                 os.utime(path, (epoch, epoch))
 EOF
 )
-"$python" -m compileall -qq -j0 $folders || true  # some packages hold files of other Pythons
+"$python" -m compileall -qq -j0 --invalidation-mode timestamp $folders || true  # some packages hold files of other Pythons
 """
 
 _NPM = f"""\

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from .cells import OwnCells
 
 _PREWARM_AFTER_S = 0.05
-_RECALL_AFTER_S = 0.3  # the front end connects first
 _NEW_SESSION = "The image changed: this cell runs in a new session, without earlier variables.\n"
 # What is answered when no inner kernel runs that could answer better.
 _EMPTY: dict[str, Callable[[Dict], Dict]] = {
@@ -80,7 +79,9 @@ class App:
         signal.signal(signal.SIGINT, lambda *_: self.loop.call_soon(self.interrupt))
         signal.signal(signal.SIGTERM, lambda *_: self.loop.call_soon(self.close))
         self.front.status(None, "starting")
-        self.loop.call_later(_RECALL_AFTER_S, lambda: self.cells.recall())
+        # In the worker, before any cell: what the first one needs is loaded while the front end
+        # connects, and a run cell finds what the last kernel had built.
+        self.loop.call_later(0, lambda: self.cells.recall())
         self.loop.run()
 
     # Requests

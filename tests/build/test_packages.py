@@ -51,9 +51,13 @@ def test_pip_needs_no_pip_and_leaves_no_cache(debian):
 
 def test_bytecode_of_packages_is_valid_where_it_lies(debian):
     debian.build("pip", Packages("pip", ("idna",)))
-    said = debian.output("cd /; python3 -v -c 'import idna.core' 2>&1 | grep 'idna/__pycache__'")
-    assert "matches" in said
+    said = debian.output("cd /; python3 -v -c 'import idna.core, json' 2>&1 | grep __pycache__")
+    assert "idna/__pycache__/core.cpython-311.pyc matches" in said
+    assert "json/__pycache__/__init__.cpython-311.pyc matches" in said
     assert "wrote" not in said
+    flags = "import sys; print([open(p, 'rb').read(8)[4] for p in sys.argv[1:]])"
+    caches = "/usr/l*/*/python3*/*/idna/__pycache__/core.*.pyc /usr/lib/python3.11/json/__pyc*/*.pyc"
+    assert set(debian.output(f'python3 -c "{flags}" {caches}')) <= set("[0, ]\n")  # by time
 
 
 def test_requirements_come_from_a_file(debian, folder):
