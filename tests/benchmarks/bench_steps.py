@@ -48,13 +48,38 @@ def ours(word: object | None = None) -> float:
     return time.perf_counter() - start
 
 
+def in_kernel(kernel: Kernel) -> float:
+    """Twenty cells of a notebook that is open, all new: what a user of the kernel waits for."""
+    new = cells(next(_numbers))
+    start = time.perf_counter()
+    asked = [
+        kernel.send(cell, cell_id=f"cell-{number}") for number, cell in enumerate(new, start=1)
+    ]
+    for msg_id in asked:
+        kernel.reply(msg_id)
+    return time.perf_counter() - start
+
+
 def against(
     name: str, start: AbstractContextManager[peers.Docker | peers.Buildah], at_most: float
 ) -> Iterator[Result]:
     goal = f"{STEPS} steps of echo"
     try:
-        with start as peer, tempfile.TemporaryDirectory() as place:
+        with (
+            start as peer,
+            tempfile.TemporaryDirectory() as place,
+            Kernel(*OURS, cwd=PLACE) as kernel,
+        ):
             folder = Path(place)
+            kernel.execute(BASE[0], cell_id="cell-0")
+            yield compare(
+                f"{goal} in an open notebook, against {name}",
+                lambda: in_kernel(kernel),
+                lambda: peer.build(dockerfile(peer.base, next(_numbers)), folder, cached=False),
+                at_most=at_most,
+                rounds=ROUNDS if name == "docker BuildKit" else ROUNDS // 2,
+                note="s, cells of a running kernel",
+            )
             yield compare(
                 f"{goal}, against {name}",
                 ours,

@@ -56,7 +56,9 @@ def test_bytecode_of_packages_is_valid_where_it_lies(debian):
     assert "json/__pycache__/__init__.cpython-311.pyc matches" in said
     assert "wrote" not in said
     flags = "import sys; print([open(p, 'rb').read(8)[4] for p in sys.argv[1:]])"
-    caches = "/usr/l*/*/python3*/*/idna/__pycache__/core.*.pyc /usr/lib/python3.11/json/__pyc*/*.pyc"
+    caches = (
+        "/usr/l*/*/python3*/*/idna/__pycache__/core.*.pyc /usr/lib/python3.11/json/__pyc*/*.pyc"
+    )
     assert set(debian.output(f'python3 -c "{flags}" {caches}')) <= set("[0, ]\n")  # by time
 
 
