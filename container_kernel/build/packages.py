@@ -57,7 +57,8 @@ for folder in sorted(filter(os.path.isdir, folders)):
                 os.utime(path, (epoch, epoch))
 EOF
 )
-"$python" -m compileall -qq -j0 --invalidation-mode timestamp $folders || true  # some packages hold files of other Pythons
+# Some packages hold files of other Pythons, which do not compile.
+"$python" -m compileall -qq -j0 --invalidation-mode timestamp $folders || true
 """
 
 _NPM = f"""\

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
+import time
 
 from ..errors import HostError
 from ..runtime import namespace
+
+
+def _end_with_parent() -> None:
+    """What the supervisor does elsewhere: end when whoever started us has ended."""
+    parent = os.getppid()
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
 
 if __name__ == "__main__":
     # Before anything starts a thread, and before the imports the first reply needs. Where it is
@@ -15,6 +26,7 @@ if __name__ == "__main__":
         PLACE: namespace.Namespace | HostError = namespace.enter(os.environ)
     except HostError as error:
         PLACE = error
+        threading.Thread(target=_end_with_parent, daemon=True).start()
     from .start import main
 
     main(sys.argv[1:], PLACE)

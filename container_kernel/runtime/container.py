@@ -7,9 +7,11 @@ cgroup are removed by us, which saves a second start of the runtime.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import os
+import queue
 import select
 import shutil
 import signal
@@ -25,6 +27,8 @@ from .bundle import ContainerSpec, Limits, Process
 from .cgroup import CgroupParent
 
 _SANE_ENV = {"PATH": bundle.DEFAULT_PATH, "LC_ALL": "C.UTF-8"}
+_MOST_TRIES = 3
+_starting = threading.Lock()  # held from the start of a runtime until its container is known
 _first_processes: set[int] = set()  # of containers nobody waited for yet
 _numbers = itertools.count(1)  # of the whole process: several runtimes share one state folder
 INIT_PATH = "/run/container-kernel-init"
@@ -131,12 +135,9 @@ class Container:
             if fd >= 0:
                 os.close(fd)
         self.stdout = self.stderr = self.pidfd = -1
-        if self._cgroup is not None:
-            self._cgroup.remove(self.name)
-            self._cgroup = None
-        for path in self._leftovers:
-            shutil.rmtree(path, ignore_errors=True)
-        _reap_strays()
+        if self._leftovers:
+            _behind_the_scenes(_Traces(self.name, self._cgroup, self._leftovers))
+            self._cgroup, self._leftovers = None, ()
         return exit_
 
     def memory_peak_bytes(self) -> int | None:
@@ -198,36 +199,44 @@ class OciRuntime:
         Raises:
             RuntimeFailed: the runtime refused; nothing is left behind.
         """
-        name = f"c{next(_numbers)}"
-        folder = self._run_dir / "bundles" / name
         has_init = init and self.init is not None
         if has_init:
             spec = self._with_init(spec)
+        for _ in range(_MOST_TRIES - 1):
+            try:
+                return self._run_once(spec, stdin, has_init, merge_output)
+            except RuntimeFailed as error:
+                # runc loses a race with a process that is ready very early; it never ran.
+                if "process is already dead" not in error.stderr:
+                    raise
+        return self._run_once(spec, stdin, has_init, merge_output)
+
+    def _run_once(
+        self, spec: ContainerSpec, stdin: int | None, has_init: bool, merge_output: bool
+    ) -> Container:
+        name = f"c{next(_numbers)}"
+        folder = self._run_dir / "bundles" / name
         path = self.cgroup.child(name) if self.cgroup else None
         bundle.write(folder, spec, cgroups_path=path)
         pid_file = folder / "pid"
         argv = ["run", "--detach", "--bundle", str(folder), "--pid-file", str(pid_file), name]
         leftovers = (folder, self._state_dir / name)
-        try:
-            stdout, stderr = self._spawn(argv, folder, stdin, merge_output=merge_output)
-        except RuntimeFailed:
-            for leftover in leftovers:
-                shutil.rmtree(leftover, ignore_errors=True)
-            if self.cgroup:
-                self.cgroup.remove(name)
-            raise
-        container = Container(
-            int(pid_file.read_text()),
-            name,
-            stdout,
-            stderr,
-            memory_bytes=spec.limits.memory_bytes,
-            cgroup=self.cgroup,
-            has_init=has_init,
-            leftovers=leftovers,
-        )
-        _reap_strays()
-        return container
+        with _starting:
+            try:
+                stdout, stderr = self._spawn(argv, folder, stdin, merge_output=merge_output)
+            except RuntimeFailed:
+                _behind_the_scenes(_Traces(name, self.cgroup, leftovers))
+                raise
+            return Container(
+                int(pid_file.read_text()),
+                name,
+                stdout,
+                stderr,
+                memory_bytes=spec.limits.memory_bytes,
+                cgroup=self.cgroup,
+                has_init=has_init,
+                leftovers=leftovers,
+            )
 
     def exec(
         self, container: Container, process: Process, *, stdin: int | None = None
@@ -243,14 +252,13 @@ class OciRuntime:
         spec_file, pid_file = folder / "process.json", folder / "pid"
         spec_file.write_text(json.dumps(process.to_spec(Limits(), nproc=None)))
         argv = ["exec", "--detach", "--process", str(spec_file), "--pid-file", str(pid_file)]
-        try:
-            stdout, stderr = self._spawn([*argv, container.name], folder, stdin)
-        except RuntimeFailed:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-        started = Container(int(pid_file.read_text()), name, stdout, stderr, leftovers=(folder,))
-        _reap_strays()
-        return started
+        with _starting:
+            try:
+                stdout, stderr = self._spawn([*argv, container.name], folder, stdin)
+            except RuntimeFailed:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+            return Container(int(pid_file.read_text()), name, stdout, stderr, leftovers=(folder,))
 
     def _with_init(self, spec: ContainerSpec) -> ContainerSpec:
         assert self.init is not None
@@ -291,8 +299,50 @@ class OciRuntime:
         raise RuntimeFailed((self.path.name, *argv[:1]), done.returncode, said)
 
 
+@dataclass(frozen=True, slots=True)
+class _Traces:
+    """What a container that ended has left: its cgroup, bundle and state."""
+
+    name: str
+    cgroup: CgroupParent | None
+    leftovers: tuple[Path, ...]
+
+    def remove(self) -> None:
+        if self.cgroup is not None:
+            self.cgroup.remove(self.name)
+        for path in self.leftovers:
+            shutil.rmtree(path, ignore_errors=True)
+        _reap_strays()
+
+
+_traces: queue.SimpleQueue[_Traces] = queue.SimpleQueue()
+
+
+def _behind_the_scenes(traces: _Traces) -> None:
+    """Remove traces in a thread of its own: nobody waits for them, and it takes 2 ms.
+
+    What a process that ends does not come to, its supervisor sweeps.
+    """
+    _traces.put(traces)
+    _start_sweeper()
+
+
+@functools.cache
+def _start_sweeper() -> None:
+    def sweep() -> None:
+        while True:
+            _traces.get().remove()
+
+    threading.Thread(target=sweep, name="sweeper", daemon=True).start()
+
+
 def _reap_strays() -> None:
     """Bury the helpers a runtime forked and left: they became our children."""
+    with _starting:  # whose first process is not known yet
+        _reap_unknown()
+
+
+def _reap_unknown() -> None:
     try:
         children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     except OSError:
