@@ -27,6 +27,7 @@ from .build.step import Items, Use
 from .errors import CellError, ContainerKernelError, NoBase
 from .oci.changeset import Clamp
 from .oci.digest import Digest
+from .runtime import sweeper
 from .runtime.bundle import Limits
 from .runtime.host import Host
 from .runtime.live import Live, Wish
@@ -240,6 +241,7 @@ class Workbench:
         for live in self._lives.values():
             live.close()
         self._lives.clear()
+        sweeper.drain()
         if not self._above:
             self.store.close()
 

@@ -7,11 +7,9 @@ cgroup are removed by us, which saves a second start of the runtime.
 
 from __future__ import annotations
 
-import functools
 import itertools
 import json
 import os
-import queue
 import select
 import shutil
 import signal
@@ -22,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import RuntimeFailed
-from . import bundle
+from . import bundle, sweeper
 from .bundle import ContainerSpec, Limits, Process
 from .cgroup import CgroupParent
 
@@ -136,7 +134,7 @@ class Container:
                 os.close(fd)
         self.stdout = self.stderr = self.pidfd = -1
         if self._leftovers:
-            _behind_the_scenes(_Traces(self.name, self._cgroup, self._leftovers))
+            sweeper.later(_Traces(self.name, self._cgroup, self._leftovers).remove)
             self._cgroup, self._leftovers = None, ()
         return exit_
 
@@ -225,7 +223,7 @@ class OciRuntime:
             try:
                 stdout, stderr = self._spawn(argv, folder, stdin, merge_output=merge_output)
             except RuntimeFailed:
-                _behind_the_scenes(_Traces(name, self.cgroup, leftovers))
+                sweeper.later(_Traces(name, self.cgroup, leftovers).remove)
                 raise
             return Container(
                 int(pid_file.read_text()),
@@ -313,27 +311,6 @@ class _Traces:
         for path in self.leftovers:
             shutil.rmtree(path, ignore_errors=True)
         _reap_strays()
-
-
-_traces: queue.SimpleQueue[_Traces] = queue.SimpleQueue()
-
-
-def _behind_the_scenes(traces: _Traces) -> None:
-    """Remove traces in a thread of its own: nobody waits for them, and it takes 2 ms.
-
-    What a process that ends does not come to, its supervisor sweeps.
-    """
-    _traces.put(traces)
-    _start_sweeper()
-
-
-@functools.cache
-def _start_sweeper() -> None:
-    def sweep() -> None:
-        while True:
-            _traces.get().remove()
-
-    threading.Thread(target=sweep, name="sweeper", daemon=True).start()
 
 
 def _reap_strays() -> None:

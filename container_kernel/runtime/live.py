@@ -17,7 +17,7 @@ from ..oci.digest import Digest
 from ..oci.spec import ImageConfig
 from ..store.snapshots import Active
 from ..store.store import Store
-from . import account, profile
+from . import account, profile, sweeper
 from .account import Account
 from .bundle import DEFAULT_PATH, ContainerSpec, Limits, Mount, Process
 from .container import INIT_PATH, Container
@@ -163,8 +163,11 @@ class Live:
         return active
 
     def close(self) -> None:
-        """End what runs and forget what it wrote."""
+        """End what runs and forget what it wrote; the latter behind the scenes."""
         self.stop()
+        sweeper.later(self._forget)
+
+    def _forget(self) -> None:
         self.rootfs.discard()
         for bound in self._binds:
             self._host.unbind(bound)

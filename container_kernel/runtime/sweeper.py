@@ -1,0 +1,37 @@
+"""Sweeper: what nobody waits for is removed in a thread of its own.
+
+Taking a container apart (its cgroups, mounts, folders) takes as long as two or three milliseconds,
+which is a good part of starting one. What a process that dies does not come to is swept by its
+supervisor and by the next one that opens the store.
+"""
+
+from __future__ import annotations
+
+import functools
+import queue
+import threading
+from collections.abc import Callable
+
+_actions: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+
+
+def later(action: Callable[[], object]) -> None:
+    """Do it soon, after what was asked for before. It must not raise."""
+    _actions.put(action)
+    _start()
+
+
+def drain(timeout_s: float = 2.0) -> bool:
+    """Wait until all that was asked for is done; False if that takes longer."""
+    done = threading.Event()
+    later(done.set)
+    return done.wait(timeout_s)
+
+
+@functools.cache
+def _start() -> None:
+    def sweep() -> None:
+        while True:
+            _actions.get()()
+
+    threading.Thread(target=sweep, name="sweeper", daemon=True).start()
