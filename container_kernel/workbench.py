@@ -84,7 +84,7 @@ class Workbench:
         self._stages = Stages()
         self._lives: dict[str, Live] = {}
         self._place: Workplace | None = None
-        self._on_event: OnEvent = _ignore
+        self._on_event: OnEvent = lambda _: None
         self._cancel: Cancel | None = None
 
     # ------------------------------------------------------------ building
@@ -395,7 +395,3 @@ class Workbench:
     def _progress_of(self, image: Image) -> Progress:
         manifest = self.store.manifest(image.digest)
         return Progress(image.config, manifest.layers, image.layers, epoch_of(image.config))
-
-
-def _ignore(_: Event) -> None:
-    """Nobody listens."""
