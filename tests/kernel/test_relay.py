@@ -118,7 +118,8 @@ def test_interrupt_of_an_idle_kernel_does_nothing(kernel, kind):
 
 @every_kind
 def test_death_is_told_and_the_next_cell_has_a_new_one(kernel, kind):
-    die = "exit 7" if kind == "sh" else "import os; os._exit(7)"
+    # Not at once: ipykernel sends its outputs from a thread, which dies with it.
+    die = "exit 7" if kind == "sh" else "import os, time; time.sleep(0.3); os._exit(7)"
     reply, outputs = kernel.run(die)
     assert reply["ename"] == "InnerKernelDied"
     assert "exit code 7" in reply["evalue"]
