@@ -16,7 +16,8 @@ ROUNDS = 5
 def family(kernel: Kernel) -> list[psutil.Process]:
     """The processes that are ours, outermost first: those that run the kernel's command line."""
     top = psutil.Process(kernel.process.pid)
-    mine = [p for p in (top, *top.children(recursive=True)) if p.cmdline() == top.cmdline()]
+    alive = [p for p in top.children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
+    mine = [p for p in (top, *alive) if p.cmdline() == top.cmdline()]
     return sorted(mine, key=lambda process: (process.create_time(), process.pid))
 
 
