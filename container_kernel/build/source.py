@@ -17,6 +17,7 @@ from ..errors import BaseNotFound, CellError
 from ..oci.changeset import Clamp
 from ..oci.digest import Digest
 from ..oci.spec import ImageConfig
+from ..runtime.bundle import DEFAULT_PATH
 from ..store.snapshots import Snapshot
 from . import bootstrap
 from .cancel import Cancel
@@ -28,7 +29,6 @@ from .solve import layer_of
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _DEFAULT_EPOCH = 0
-_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class Bases:
@@ -148,7 +148,7 @@ def _first(definition: Definition, snapshot: Snapshot, seconds: float, *, cached
         architecture=_ARCHITECTURES.get(machine, machine),
         os="linux",
         created=created,
-        env=(_PATH,),
+        env=(f"PATH={DEFAULT_PATH}",),
         cmd=("/bin/sh",),
     )
     empty = Progress(config, (), (), definition.epoch)

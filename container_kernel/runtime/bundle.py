@@ -95,7 +95,6 @@ class ContainerSpec:
     mounts: tuple[Mount, ...] = ()
     hostname: str = "container"
     host_network: bool = False
-    readonly_rootfs: bool = False
     pretend_ownership: bool = False
 
     def to_json(self, *, cgroups_path: str | None) -> dict[str, Any]:
@@ -104,7 +103,7 @@ class ContainerSpec:
         return {
             "ociVersion": "1.0.2",
             "process": self.process.to_spec(self.limits, nproc=nproc),
-            "root": {"path": str(self.rootfs), "readonly": self.readonly_rootfs},
+            "root": {"path": str(self.rootfs), "readonly": False},
             "hostname": self.hostname,
             "mounts": [_mount(mount) for mount in (*self._system_mounts(), *self.mounts)],
             "linux": self._linux(cgroups_path),

@@ -45,17 +45,6 @@ class CgroupParent:
             file = inside + "/memory.events"
         return _field(_ROOT / file, "oom_kill")
 
-    def memory_peak_bytes(self, name: str) -> int | None:
-        """The most memory that container used at one time, if the host kernel tells."""
-        inside = self.child(name).lstrip("/")
-        file = f"memory/{inside}/memory.max_usage_in_bytes"
-        if self.version == 2:
-            file = f"{inside}/memory.peak"
-        try:
-            return int((_ROOT / file).read_text())
-        except (OSError, ValueError):
-            return None
-
     def remove(self, name: str) -> None:
         """Remove that container's cgroup; its processes are gone."""
         for folder in self.folders(name):

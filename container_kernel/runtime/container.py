@@ -138,10 +138,6 @@ class Container:
             self._cgroup, self._leftovers = None, ()
         return exit_
 
-    def memory_peak_bytes(self) -> int | None:
-        """The most memory it used at one time, where a cgroup tells."""
-        return self._cgroup.memory_peak_bytes(self.name) if self._cgroup else None
-
     def _describe(self, code: int) -> Exit:
         killed = self._cgroup is not None and self._cgroup.out_of_memory_kills(self.name) > 0
         limit = self._memory_bytes if self._cgroup else None
