@@ -10,17 +10,17 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from .errors import UsageError
+from .record import field, fields, record, replace
 
 _PACKAGE = Path(__file__).parent
 _FILE = "container_kernel_config"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Config:
     """All settings of one process. Units are in the names."""
 
@@ -83,7 +83,7 @@ def _with_files(config: Config, environ: Mapping[str, str], user_home: Path) -> 
     ):
         return config  # traitlets takes 50 ms to import: only for those who use it
     values = _read_files(folders)
-    known = {entry.name for entry in fields(Config)} - {"environ", "user_home"}
+    known = set(fields(Config)) - {"environ", "user_home"}
     unknown = sorted(set(values) - known)
     if unknown:
         raise UsageError(

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+import select
+from collections.abc import Iterable
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
@@ -114,6 +116,17 @@ class _MountAttr(ctypes.Structure):
         ("propagation", ctypes.c_uint64),
         ("userns_fd", ctypes.c_uint64),
     )
+
+
+def readable(fds: Iterable[int], timeout_s: float | None = None) -> list[int]:
+    """Those of ``fds`` that can be read, as soon as one can; none after ``timeout_s`` seconds.
+
+    As select(2), which takes no descriptor above 1023.
+    """
+    poll = select.poll()
+    for fd in fds:
+        poll.register(fd, select.POLLIN)
+    return [fd for fd, _ in poll.poll(None if timeout_s is None else timeout_s * 1000)]
 
 
 def bind_idmapped(source: str, target: str, userns_fd: int) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +26,7 @@ from .build.step import Items, Use
 from .errors import CellError, ContainerKernelError, NoBase
 from .oci.changeset import Clamp
 from .oci.digest import Digest
+from .record import record
 from .runtime import sweeper
 from .runtime.bundle import Limits
 from .runtime.host import Host
@@ -42,7 +42,7 @@ Parse = Callable[[str], Items | Use | None]
 """What a cell's text means to someone who only builds; None when that is nothing."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StageView:
     """What one stage looks like. ``image`` is None until it was built once."""
 

@@ -13,7 +13,18 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "container_kernel"
 ROOMS = [
-    *("errors", "syscalls", "oci", "store", "transfer", "runtime", "agent", "build", "workbench"),
+    *(
+        "errors",
+        "record",
+        "syscalls",
+        "oci",
+        "store",
+        "transfer",
+        "runtime",
+        "agent",
+        "build",
+        "workbench",
+    ),
     *("config", "display", "kernel", "cluster", "cli", "__main__"),
 ]
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE / "_images")

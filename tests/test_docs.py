@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from container_kernel import config
 from container_kernel.cli.arguments import parser
 from container_kernel.kernel.commands import MAGICS
+from container_kernel.record import fields
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
@@ -55,7 +55,7 @@ def test_every_command_is_in_the_readme_and_has_help(name, help):
     assert help
 
 
-@pytest.mark.parametrize("name", [field.name for field in fields(config.Config)])
+@pytest.mark.parametrize("name", fields(config.Config))
 def test_every_setting_is_in_the_readme(name):
     if name not in {"environ", "user_home"}:  # where settings come from, not settings
         assert f"`{name}`" in README

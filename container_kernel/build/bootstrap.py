@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 
+from .. import syscalls
 from ..errors import CellError, HostError, ImageError, StepFailed
 from ..oci.decoder import apply
 from ..runtime import pretend
@@ -198,7 +198,7 @@ class _Output:
         if size == 0:
             return b""
         while self._out in self._watched:
-            ready = select.select(self._watched, [], [])[0]
+            ready = syscalls.readable(self._watched)
             self._cancel.check()
             if self._err in ready:
                 self._read_log()

@@ -11,18 +11,18 @@ from ..errors import Interrupted
 class Cancel:
     """Set once, by any thread; seen by the one that builds.
 
-    ``fd`` becomes readable when it is set, for use with poll(2). Close it when the build is over.
+    ``fd`` becomes readable when it is set, for use with poll(2). It is closed with the object.
     """
 
     def __init__(self) -> None:
         self._event = threading.Event()
-        self.fd, self._write_fd = os.pipe()
+        self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
     def set(self) -> None:
         """Ask the build to stop."""
         if not self._event.is_set():
             self._event.set()
-            os.write(self._write_fd, b"x")
+            os.eventfd_write(self.fd, 1)
 
     @property
     def is_set(self) -> bool:
@@ -39,7 +39,5 @@ class Cancel:
         if self._event.wait(seconds):
             raise Interrupted
 
-    def close(self) -> None:
-        """Give the pipe back."""
+    def __del__(self) -> None:
         os.close(self.fd)
-        os.close(self._write_fd)

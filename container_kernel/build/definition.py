@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import CellError
+from ..record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Definition:
     """A base as plain data: one file of ``images/`` or of the user's own folder."""
 

@@ -7,15 +7,15 @@ Whoever listens (the notebook's cards, a terminal, a test's list) gets them thro
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from .. import errors
 from ..errors import ContainerKernelError
 from ..oci.digest import Digest
 from ..oci.spec import ImageConfig
+from ..record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Layer:
     """One frozen layer of an image. ``size`` is the bytes of its uncompressed tar."""
 
@@ -27,7 +27,7 @@ class Layer:
     cached: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Image:
     """A frozen image: ``digest`` names its manifest, ``image_id`` its config."""
 
@@ -42,7 +42,7 @@ class Image:
         return self.layers[-1].chain_id
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class _About:
     """Which step an event is about; ``number`` 0 is the base."""
 
@@ -53,12 +53,12 @@ class _About:
     title: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class StepStarted(_About):
     """A step is not cached and begins to run."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class StepLog:
     """Output of the running step, as it comes."""
 
@@ -66,7 +66,7 @@ class StepLog:
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class StepFinished(_About):
     """A step is frozen, or was already. ``layer`` is None for a setting."""
 
@@ -75,7 +75,7 @@ class StepFinished(_About):
     seconds: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class StepFailed(_About):
     """A step ended with an error or was interrupted; nothing of it was frozen."""
 
@@ -90,7 +90,7 @@ Event = StepStarted | StepLog | StepFinished | StepFailed
 OnEvent = Callable[[Event], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class About(_About):
     """One step of one build, before anything happened to it; makes the events of that step."""
 

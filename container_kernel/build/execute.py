@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import codecs
 import os
-import select
 import shlex
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
+from .. import syscalls
 from ..errors import ContainerKernelError, RuntimeFailed, StepFailed
 from ..oci.changeset import Clamp, tree_digest
 from ..oci.digest import Digest
+from ..record import field, record
 from ..runtime import profile
 from ..runtime.bundle import DEFAULT_PATH, ContainerSpec, Limits, Mount, Process
 from ..runtime.container import Container, Exit
@@ -42,7 +42,7 @@ _SCRIPT = "/run/step"
 _LONGEST_ARGUMENT = 100_000  # the host kernel allows 128 KiB (MAX_ARG_STRLEN)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Command:
     """What a step runs: a script and its surroundings. ``user`` is the image config's text."""
 
@@ -55,7 +55,7 @@ class Command:
     binds: Mapping[str, Path] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Workplace:
     """What every step of a build shares."""
 
@@ -223,7 +223,7 @@ def follow(container: Container, on_log: Callable[[str], None], cancel: Cancel) 
     watched = [container.stdout, container.pidfd, cancel.fd]
     try:
         while True:
-            ready = select.select(watched, [], [])[0]
+            ready = syscalls.readable(watched)
             if cancel.fd in ready:
                 container.kill()
                 cancel.check()

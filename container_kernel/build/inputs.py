@@ -11,7 +11,6 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 from typing import IO
@@ -20,11 +19,12 @@ from .. import syscalls
 from ..errors import CellError, InputNotFound
 from ..oci.digest import Digest
 from ..oci.idmap import IdMap
+from ..record import record
 
 _CHUNK = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Entry:
     """One file, folder or link below a source; ``path`` is relative to it, '' for itself."""
 

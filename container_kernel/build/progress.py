@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-
 from ..oci.digest import Digest
 from ..oci.spec import Descriptor, History, ImageConfig, MediaType
+from ..record import field, record, replace
 from .events import Layer
 from .step import Copy, Packages, Step
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Numbered:
     """A step with its place in the notebook, for events."""
 
@@ -19,7 +18,7 @@ class Numbered:
     number: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Progress:
     """How far a chain is built: the image so far, its layers, and the time new files get."""
 
@@ -61,7 +60,7 @@ class Progress:
         )
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Trail:
     """How a stage was solved last: what each step of its chain, from the base on, led to.
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import posixpath
-from dataclasses import replace
 
 from ..oci.spec import ImageConfig
+from ..record import replace
 from .step import Setting
 
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import configparser
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from ..record import field, record
 
 FOLDER = "/run/site"
 _CA_FILE = f"{FOLDER}/ca.crt"
@@ -34,7 +35,7 @@ _PIP_FILES = ("/etc/pip.conf", "~/.pip/pip.conf", "~/.config/pip/pip.conf")
 _NPM_FILES = ("/etc/npmrc", "/usr/etc/npmrc", "~/.npmrc")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Site:
     """The host's own configuration, read once."""
 

@@ -7,15 +7,15 @@ a new one goes is told by the order of the notebook, if that is known, else it g
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 
 from ..errors import CellError, NoBase
+from ..record import field, record, replace
 from .events import Image
 from .progress import Numbered, Trail
 from .step import Base, Items, Step
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Cell:
     """A build cell: who it is, its text, and the steps it stands for."""
 
@@ -24,7 +24,7 @@ class Cell:
     steps: tuple[Step, ...]
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Stage:
     """A base and the cells on it. ``image`` is what ``solved`` was made into."""
 

@@ -7,12 +7,12 @@ packages are installed without pretending that an old layer is the new one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from ..record import record
 
 MEANING = {"build": 1, "apt": 1, "pip": 1, "npm": 1, "copy": 1, "download": 1}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Base:
     """``%base``: the image a stage starts from."""
 
@@ -26,14 +26,14 @@ class Base:
         return f"%base {self.reference}{suffix}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Use:
     """``%use``: the build cells that follow belong to another stage. Builds nothing."""
 
     stage: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Shell:
     """``%%build``: a shell body, run with ``set -e``.
 
@@ -53,7 +53,7 @@ class Shell:
         return f"%%build {self.name or first}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Packages:
     """``%apt``, ``%pip``, ``%npm``: packages by name and from requirement files."""
 
@@ -69,7 +69,7 @@ class Packages:
         return " ".join([f"%{self.manager}", *self.options, *files, *self.names])
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Copy:
     """``%copy``: files of the notebook's folder, or of another stage."""
 
@@ -84,7 +84,7 @@ class Copy:
         return " ".join(["%copy", *self.sources, self.destination, *origin])
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Download:
     """``%download``: a file from a URL, named by its digest."""
 
@@ -98,7 +98,7 @@ class Download:
         return f"%download {self.url} {self.digest[:19]}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Setting:
     """``%env``, ``%workdir``, ``%user``, ``%label``, ``%entrypoint``, ``%cmd``: no layer."""
 

@@ -7,7 +7,6 @@ import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..build.cancel import Cancel
@@ -16,6 +15,7 @@ from ..build.step import Items, Use
 from ..config import load
 from ..display.layers import stage_data
 from ..kernel.magics import build_items
+from ..record import record
 from ..runtime import namespace
 from ..workbench import Workbench
 from . import notebook as notebooks
@@ -24,7 +24,7 @@ from .notebook import CodeCell
 from .report import Report
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Bench:
     """A workbench, who listens to it, and how it is stopped."""
 
@@ -93,4 +93,3 @@ def bench(
         yield Bench(workbench, report.on_event(), cancel)
     finally:
         workbench.close()
-        cancel.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import re
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from ..display import markup
 from ..errors import HostError, UsageError
+from ..record import asdict
 from ..runtime import host, namespace
 from ..runtime.host import Finding
 from .arguments import Options
@@ -41,7 +41,7 @@ def _tell(findings: list[Finding], report: Report) -> int:
     remedies = [f"{f.name}: {f.remedy}" for f in findings if not f.is_ok and f.remedy]
     text = "\n".join([markup.columns(rows, "<<<"), *(["", *remedies] if remedies else [])])
     is_able = not any(f.name in NEEDED and not f.is_ok for f in findings)
-    data = {"ok": is_able, "findings": [dataclasses.asdict(f) for f in findings]}
+    data = {"ok": is_able, "findings": [asdict(f) for f in findings]}
     report.result(data, text)
     return 0 if is_able else HostError.process_exit_code
 

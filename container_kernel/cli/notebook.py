@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import ast
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
+from ..record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CodeCell:
     """One code cell of a notebook file."""
 

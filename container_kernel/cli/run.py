@@ -9,7 +9,6 @@ import sys
 import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from .. import errors
 from ..display.log import plain
 from ..errors import HostError, UsageError
+from ..record import field, record
 from . import notebook as notebooks
 from .arguments import Options
 from .progress import Progress
@@ -43,7 +43,7 @@ class OwnKernelSpec(KernelSpecManager):
         )
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Outcome:
     """How the execution went."""
 

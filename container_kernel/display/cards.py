@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import assert_never
 
 from ..build.events import Event, StepFailed, StepFinished, StepLog, StepStarted
+from ..record import field, record
 from . import amounts, markup
 from .log import Log, as_html, plain
 from .markup import Bundle
@@ -27,7 +27,7 @@ Publish = Callable[[str, dict[str, object]], None]
 """Takes a message type (``display_data``, ``update_display_data``) and its content."""
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Card:
     """How one step stands."""
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..record import record
 from . import amounts, layers, markup
 from .log import plain
 from .markup import Bundle
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..build.events import Image
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Named:
     """One name in the store and what it means. ``size`` is the sum of the layers."""
 

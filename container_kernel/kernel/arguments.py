@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import BadArguments
+from ..record import field, record
 from .commands import Flag, Magic
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Arguments:
     """What a magic was given: its positional ``words``, and its flags by name.
 

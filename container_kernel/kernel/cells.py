@@ -130,7 +130,6 @@ class OwnCells:
         screen.close()
         if self._cancel is cancel:
             self._cancel = None
-        cancel.close()
 
     def cancel(self) -> None:
         """Stop what the worker does."""

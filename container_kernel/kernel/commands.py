@@ -7,13 +7,13 @@ written the usual way (``REF``, ``SRC... DST``, ``[TAG]``), and the counts are r
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+from ..record import record, replace
 from . import values
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Flag:
     """One ``--name`` a magic takes; without ``value`` it is a switch."""
 
@@ -38,7 +38,7 @@ class Flag:
         return f"{self.name} {self.value}" if self.value else self.name
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Magic:
     """One magic. ``kind`` is what its positional arguments name, for completion."""
 

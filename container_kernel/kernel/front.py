@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import zmq
 
+from ..record import record
 from .loop import Loop, report
 from .wire import (
     DELIMITER,
@@ -23,7 +23,7 @@ from .wire import (
 _BATCH = 200
 
 
-@dataclass(frozen=True)
+@record
 class Request:
     """A message from a front end, and the channel its reply goes back on."""
 

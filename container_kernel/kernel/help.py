@@ -6,8 +6,8 @@ import os
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 
+from ..record import record
 from . import foreign
 from .arguments import nearest
 from .commands import GROUPS, MAGICS, Flag, Magic, group
@@ -20,7 +20,7 @@ _CALLED = re.compile(r"[ \t]*(%%?)([\w-]*)")
 _ASKED = re.compile(r"\s*\??(%%?)([\w-]+(?: \w+)?)")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Completion:
     """What Tab offers for the characters from ``start`` to ``end``."""
 

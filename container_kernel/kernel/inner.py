@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..record import record
 from .front import Front, Request
 from .loop import Loop
 from .process import Process
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 READY_TIMEOUT_S = 60.0
 
 
-@dataclass
+@record(frozen=False)
 class Task:
     """One run cell on its way.
 
@@ -45,7 +45,7 @@ class Task:
         return not self.silent and bool(self.request.content.get("store_history", True))
 
 
-@dataclass
+@record(frozen=False)
 class Launched:
     """An inner kernel's process that was just started, and how to reach it."""
 
@@ -57,7 +57,7 @@ class Launched:
     agent: Agent | None = None
 
 
-@dataclass(frozen=True)
+@record
 class Agent:
     """An agent that was started: its kind, its file inside, the host's ends of its FIFOs."""
 
@@ -83,7 +83,7 @@ class Listener(Protocol):
         """Its process ended without being asked."""
 
 
-@dataclass
+@record(frozen=False)
 class Surroundings:
     """What every inner kernel is given."""
 

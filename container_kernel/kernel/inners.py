@@ -8,11 +8,11 @@ kernel is let go and a new one started.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InnerKernelDied, Interrupted
+from ..record import record
 from .inner import READY_TIMEOUT_S, Inner, Launched, Surroundings, Task
 from .process import end
 from .worker import Worker
@@ -24,7 +24,7 @@ FindLive = Callable[[], "Place"]
 GRACE_S = 1.0
 
 
-@dataclass(frozen=True)
+@record
 class Place:
     """Where run cells go: a stage and its live container."""
 
@@ -32,7 +32,7 @@ class Place:
     live: Live
 
 
-@dataclass(frozen=True)
+@record
 class Waiting:
     """What waits for an inner kernel, and who to tell if there will be none."""
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 
+from ..record import field, record
 from .wire import parse_object
 
 SPEC_FOLDERS = ("/usr/local/share/jupyter/kernels", "/usr/share/jupyter/kernels")
@@ -19,7 +19,7 @@ _SPEC_LIMIT = 1 << 20
 Open = Callable[[str], int | None]
 
 
-@dataclass(frozen=True)
+@record
 class KernelSpec:
     """What of an image's ``kernel.json`` matters to whoever starts it."""
 

@@ -9,10 +9,10 @@ refused, because half a cell cannot be a layer.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 
 from ..build.step import Base, Items, Step, Use
 from ..errors import BadArguments, UnknownMagic
+from ..record import field, record
 from . import foreign, steps
 from .arguments import Arguments, nearest, read, suggestion
 from .commands import GROUPS, MAGICS, Magic, group
@@ -20,14 +20,14 @@ from .commands import GROUPS, MAGICS, Magic, group
 __all__ = ["BuildCell", "Cell", "Command", "CommandCell", "RunCell", "parse"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BuildCell:
     """A cell that changes an image."""
 
     items: tuple[Base | Step, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Command:
     """One command magic: ``image save`` is a name, ``body`` is a cell magic's."""
 
@@ -37,14 +37,14 @@ class Command:
     line: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CommandCell:
     """A cell that asks us for something."""
 
     commands: tuple[Command, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RunCell:
     """A cell for the inner kernel, untouched."""
 

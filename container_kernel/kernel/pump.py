@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import codecs
 import os
-import select
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from .. import syscalls
 from ..errors import CommandFailed, Interrupted
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class _Pipes:
     def wait(self, pidfd: int, cancel_fd: int | None) -> bool:
         """Read what comes; True when the process has ended and all it wrote was passed on."""
         others = [pidfd] if cancel_fd is None else [pidfd, cancel_fd]
-        found, _, _ = select.select([*self._names, *others], [], [], _INTERVAL_S)
+        found = syscalls.readable([*self._names, *others], _INTERVAL_S)
         has_ended = pidfd in found
         for fd in list(self._names):
             self._read(fd, to_the_end=has_ended)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from ..display import amounts
 from ..display import images as shown_images
 from ..display import layers as shown_layers
 from ..errors import BadArguments, NoBase
+from ..record import record
 from . import help, images
 from .magics import Command
 from .pump import pump
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .cells import Screen
 
 
-@dataclass(frozen=True)
+@record
 class Context:
     """What a verb works with."""
 
@@ -34,7 +34,7 @@ class Context:
     directory: Path
 
 
-@dataclass(frozen=True)
+@record
 class Needs:
     """The live container a command runs in."""
 

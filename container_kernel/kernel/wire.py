@@ -11,11 +11,12 @@ import hmac
 import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+from ..record import record
 
 DELIMITER = b"<IDS|MSG>"
 PROTOCOL_VERSION = "5.4"
@@ -29,7 +30,7 @@ class MalformedMessage(Exception):
     """Frames that are no message, or not one from who it should be from."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class ConnectionInfo:
     """Where a kernel's five sockets are and the key its messages are signed with."""
 
@@ -131,7 +132,7 @@ class History:
         return True
 
 
-@dataclass(frozen=True)
+@record
 class Message:
     """One message as it came: where from, its four dicts as bytes, its buffers."""
 

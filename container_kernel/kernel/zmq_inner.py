@@ -14,11 +14,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import zmq
 
+from ..record import record
 from .front import Request
 from .inner import Inner, Launched, Surroundings, Task, number
 from .loop import report
@@ -38,7 +38,7 @@ _REMEMBERED = 10_000
 _SANE_SESSION = re.compile(r"[\w-]{8,128}")
 
 
-@dataclass
+@record(frozen=False)
 class _Progress:
     """What has come back for the cell that runs."""
 

@@ -22,10 +22,10 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ImageError, StoreError
+from ..record import record
 from . import tar_header as tar
 from .digest import Digest
 from .idmap import IdMap
@@ -48,7 +48,7 @@ _SPECIAL = b"s"
 _WHITEOUT = b"w"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Size:
     """How much a changeset is: bytes of the tar, and entries in it."""
 
@@ -56,7 +56,7 @@ class Size:
     entries: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Clamp:
     """Times at or after ``since`` (seconds) become ``epoch``, on disk and in the tar.
 

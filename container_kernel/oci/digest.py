@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Self
+
+from ..record import record
 
 _SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@record(order=True)
 class Digest:
     """The name of some bytes, ``sha256:<64 lower-case hex digits>``."""
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Self
 
 from ..errors import ImageError
+from ..record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class IdMap:
     """How user and group ids of an image are written on disk.
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Self
 
 from ..errors import ImageError
+from ..record import field, record
 from .digest import Digest
 from .fields import Fields, as_digest, present
 from .platform import Platform
@@ -15,7 +15,7 @@ from .strict_json import canonical, parse
 Extra = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class History:
     """How one step of an image came to be. ``empty_layer``: it changed no files."""
 
@@ -48,7 +48,7 @@ class History:
         return {**self.extra, **present(known)}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ImageConfig:
     """How a container of the image starts, and which layers it is made of.
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Self
 
+from ..record import field, record
 from .fields import Fields, present
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Platform:
     """What an image runs on."""
 

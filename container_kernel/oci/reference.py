@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Self
 
 from ..errors import ImageError
+from ..record import record
 from .digest import Digest
 
 _LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
@@ -17,7 +17,7 @@ _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _MAX_NAME = 255
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reference:
     """``[registry/]path[:tag][@digest]``, by the grammar registries and other tools use.
 

@@ -7,10 +7,10 @@ Fields this module does not know are kept in ``extra`` and written back.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Self
 
 from ..errors import ImageError
+from ..record import field, record
 from .digest import Digest
 from .fields import Fields, present
 from .image_config import History as History
@@ -45,7 +45,7 @@ class MediaType:
 REF_NAME = "org.opencontainers.image.ref.name"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Descriptor:
     """A blob as others name it: media type, digest, size."""
 
@@ -87,7 +87,7 @@ class Descriptor:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Manifest:
     """One image: its config and its layers, base first."""
 
@@ -134,7 +134,7 @@ class Manifest:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Index:
     """Several images, or one image for several platforms."""
 

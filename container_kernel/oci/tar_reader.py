@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..errors import ImageError
+from ..record import field, record
 from . import tar_header as tar
 
 MAX_PATH_BYTES = 16 << 10
@@ -50,7 +50,7 @@ class Stream(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Entry:
     """One entry of a tar, with the values that count after all its headers were read."""
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from ..oci.digest import Digest
+from ..record import field, record
 from ..store.store import Store
 from .identity import User, read_file, resolve_user
 
@@ -19,7 +19,7 @@ _NAME = "user"
 _ROOT_NAMES = ("", "0", "root", "0:0", "root:root")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Account:
     """A user of the image. ``texts`` are files to show inside, where the image lacks the user."""
 

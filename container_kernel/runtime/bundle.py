@@ -9,17 +9,17 @@ from __future__ import annotations
 import json
 import resource
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..oci.idmap import IdMap
+from ..record import field, record
 from . import profile
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Limits:
     """What a container may use. ``None`` means the host's own limit."""
 
@@ -30,7 +30,7 @@ class Limits:
     open_files: int = 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Mount:
     """Something attached inside the container at ``target``; binds are nosuid and nodev."""
 
@@ -46,7 +46,7 @@ class Mount:
         return cls(str(source), target, "bind", ("rbind", "nosuid", "nodev", "rprivate", access))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Process:
     """A command with everything it needs; ids are the image's."""
 
@@ -84,7 +84,7 @@ class Process:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class ContainerSpec:
     """All that is said to the OCI runtime about one container."""
 

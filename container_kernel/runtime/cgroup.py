@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
+
+from ..record import record
 
 _ROOT = Path("/sys/fs/cgroup")
 _COVERED = _ROOT / "unified"
@@ -19,7 +20,7 @@ _LEAF = "container-kernel"
 _NEEDED = ("memory", "pids")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CgroupParent:
     """A cgroup under which containers get cgroups of their own. ``version`` is 1 or 2."""
 

@@ -10,16 +10,16 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import select
 import shutil
 import signal
 import subprocess
 import threading
 import time
-from dataclasses import dataclass, replace
 from pathlib import Path
 
+from .. import syscalls
 from ..errors import RuntimeFailed
+from ..record import record, replace
 from . import bundle, sweeper
 from .bundle import ContainerSpec, Limits, Process
 from .cgroup import CgroupParent
@@ -33,7 +33,7 @@ INIT_PATH = "/run/container-kernel-init"
 """Where the init process is mounted in a container, when the host has one to offer."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Exit:
     """How a container or a process in it ended."""
 
@@ -95,7 +95,7 @@ class Container:
 
     def wait(self, timeout_s: float | None = None) -> Exit | None:
         """Wait for its end; None when it still runs after ``timeout_s`` seconds."""
-        if self._exit is None and not select.select([self.pidfd], [], [], timeout_s)[0]:
+        if self._exit is None and not syscalls.readable([self.pidfd], timeout_s):
             return None
         with self._waiting:
             if self._exit is None:
@@ -293,7 +293,7 @@ class OciRuntime:
         raise RuntimeFailed((self.path.name, *argv[:1]), done.returncode, said)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Traces:
     """What a container that ended has left: its cgroup, bundle and state."""
 

@@ -9,11 +9,11 @@ import re
 import subprocess
 import time
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from .. import syscalls
 from ..errors import HostError
+from ..record import field, record
 from . import cgroup
 from .bundle import DEFAULT_PATH
 from .container import OciRuntime
@@ -29,7 +29,7 @@ _numbers = itertools.count(1)  # of the whole process: several hosts share one r
 _INSTALL = "sudo apt-get install -y"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Finding:
     """One line of ``doctor``: what was looked for, what was found, what to do if it lacks."""
 
@@ -39,7 +39,7 @@ class Finding:
     remedy: str = ""
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Host:
     """Everything a container is started with, opened once per process."""
 

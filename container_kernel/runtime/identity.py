@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 
 from .. import syscalls
 from ..errors import CellError
+from ..record import record
 
 _MOST_BYTES = 4 * 1024**2
 _LARGEST_ID = 2**31 - 1
 _FORBIDDEN = ("proc", "sys", "dev")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class User:
     """Numeric ids of the image, with a name and home for the environment."""
 

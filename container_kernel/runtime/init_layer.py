@@ -8,17 +8,17 @@ our own. It is a lower folder of the overlay: no mount point is ever frozen.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..oci.idmap import IdMap
+from ..record import record
 from .host import Host
 
 _FOLDERS = ("/dev", "/proc", "/sys", "/run", "/etc")
 _TEXTS = {"/etc/hosts": "127.0.0.1 localhost\n", "/etc/resolv.conf": "", "/etc/hostname": ""}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class InitLayer:
     """``folders`` and ``files`` are mount points, ``texts`` are files with their content, ``homes``
     are folders that belong to a uid of the image.

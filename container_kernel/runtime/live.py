@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import HostError
 from ..oci.digest import Digest
 from ..oci.spec import ImageConfig
+from ..record import record
 from ..store.snapshots import Active
 from ..store.store import Store
 from . import account, profile, sweeper
@@ -34,7 +34,7 @@ IPC = "/run/container-kernel"
 _NOT_FROZEN = ("tmp", "run", "var/tmp")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Wish:
     """How a container is to run; what is None is the image's or the default."""
 

@@ -18,18 +18,17 @@ So no mount ever appears on the host, and SIGKILL to any of the three leaves not
 from __future__ import annotations
 
 import os
-import select
 import shutil
 import signal
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from .. import syscalls
 from ..errors import HostError
 from ..oci.idmap import IdMap
+from ..record import record
 from . import run_dir, subordinate
 from .subordinate import Range
 
@@ -38,7 +37,7 @@ _CGROUP_ROOT = Path("/sys/fs/cgroup")
 _Ranges = tuple[Range, Range] | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Namespace:
     """Where this process is. ``level`` is ``root``, ``rootless`` or ``single-uid``.
 
@@ -177,7 +176,7 @@ def _cross(
         # The death signal follows the parent: wait until that is the supervisor.
         os.read(go, 1)
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
-        if select.select([alive], [], [], 0)[0]:
+        if syscalls.readable([alive], 0):
             os._exit(1)
         _mount_own_views(uid)
         syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 0)

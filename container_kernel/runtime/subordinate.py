@@ -6,10 +6,10 @@ import os
 import pwd
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..oci.idmap import IdMap
+from ..record import record
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _FEWEST = 2000
@@ -21,7 +21,7 @@ REMEDY = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Range:
     """``count`` ids from ``start`` on."""
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import StoreError
 from ..oci.digest import Digest
+from ..record import record
 
 SCHEMA_VERSION = 1
 _WAL_IS_SAFE_SINCE = (3, 51, 3)
@@ -26,7 +26,7 @@ CREATE TABLE IF NOT EXISTS notebooks (path TEXT PRIMARY KEY, state TEXT NOT NULL
 """
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CacheHit:
     """The layer a step was frozen into before, and how long the step took then."""
 

@@ -19,18 +19,18 @@ import subprocess
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import StoreError
 from ..oci.digest import Digest, extend_chain
 from ..oci.idmap import IdMap
+from ..record import record
 from ..syscalls import syncfs
 
 _SHORT = 12
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Snapshot:
     """A committed layer on top of its parents. ``size`` is the bytes of its tar."""
 
@@ -43,14 +43,14 @@ class Snapshot:
     """The frozen overlay directory."""
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class Active:
     """A folder being written; ``upper`` and ``work`` are the overlay's."""
 
     key: str
     parent: Digest | None
     path: Path
-    lock: int = field(repr=False)
+    lock: int
 
     @property
     def upper(self) -> Path:

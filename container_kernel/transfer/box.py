@@ -12,7 +12,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,6 +19,7 @@ from ..errors import HostError, ImageError, StoreError
 from ..oci.decoder import MAX_ENTRIES, apply
 from ..oci.digest import Digest
 from ..oci.idmap import IdMap
+from ..record import asdict, record
 from .compression import Caps, Decompressed
 from .confine import confine, die_with_parent
 
@@ -36,7 +36,7 @@ _START = (
 _ERRORS = {"ImageError": ImageError, "StoreError": StoreError, "HostError": HostError}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Unpacked:
     """What was found in a layer: the digest and size of its plain tar, and its entries."""
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Protocol
 
 from ..errors import HostError, ImageError
 from ..oci.digest import Digest
+from ..record import record
 
 CHUNK_BYTES = 1 << 20
 _ZSTD_WINDOW_BYTES = 128 << 20
@@ -33,7 +33,7 @@ _MAGIC = {
 Read = Callable[[int], bytes]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Caps:
     """How much may come out of a compressed stream: ``ratio`` counts above ``floor_bytes``."""
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import posixpath
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ from ..oci.fields import Fields
 from ..oci.reference import Reference
 from ..oci.spec import REF_NAME, Descriptor, ImageConfig, Index, Manifest, MediaType, Platform
 from ..oci.strict_json import MAX_BYTES, parse
+from ..record import record
 from .compression import GZIP, NONE, ZSTD, Decompressed
 from .source import Source, open_source
 from .unpack import unpack_layer
@@ -74,7 +74,7 @@ def host_platform() -> Platform:
     return Platform(_ARCHITECTURES.get(machine, machine), "linux")
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class _Import:
     """Makes one image of the store at a time."""
 

@@ -1,11 +1,10 @@
 """What %base takes, besides definitions that come with the package."""
 
-from dataclasses import replace
-
 import pytest
 
 from container_kernel.build.step import Base, Shell
 from container_kernel.errors import BaseNotFound, CellError
+from container_kernel.record import replace
 from container_kernel.transfer.archive import save
 
 pytestmark = pytest.mark.privileged

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,6 +27,7 @@ from container_kernel.errors import (
 )
 from container_kernel.errors import StepFailed as StepFailedError
 from container_kernel.kernel.magics import build_items
+from container_kernel.record import replace
 
 pytestmark = pytest.mark.privileged
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 
 from container_kernel.errors import ImageError
 from container_kernel.oci.digest import Digest
 from container_kernel.oci.spec import Descriptor, History, ImageConfig, Index, Manifest, MediaType
+from container_kernel.record import replace
 
 A, B = Digest.of(b"a"), Digest.of(b"b")
 CONFIG = {"mediaType": MediaType.CONFIG, "digest": str(A), "size": 2}

@@ -1,6 +1,7 @@
 """What every container promises, on each OCI runtime, with the least of images."""
 
 import os
+import resource
 import threading
 import time
 from pathlib import Path
@@ -177,3 +178,17 @@ def test_nothing_is_left_after_a_container(run, host, entered):
 
 def test_the_exit_code_of_the_quickest_process_is_not_lost(run):
     assert {run("exit 3", init=False)[0].code for _ in range(30)} == {3}
+
+
+def test_it_works_in_a_process_with_many_open_files(run):
+    """select(2) takes no descriptor above 1023; a notebook server may hold more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
+    held = [os.open("/dev/null", os.O_RDONLY) for _ in range(1100)]
+    try:
+        exit_, said = run("echo out; exit 3")
+    finally:
+        for fd in held:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert (exit_.code, said) == (3, "out\n")
