@@ -8,23 +8,18 @@ again before the next run cell. Everything here is synchronous and meant for one
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .build import site
 from .build.cancel import Cancel
-from .build.events import About, Event, Image, Layer, OnEvent, StepFailed, StepStarted
-from .build.execute import Workplace, freeze
+from .build.events import Image, OnEvent
 from .build.notebook_file import code_cells, identity_of, order_of
 from .build.progress import Progress
-from .build.solve import Solver
-from .build.source import Bases, epoch_of
 from .build.stages import Stage, Stages
 from .build.step import Items, Use
-from .errors import CellError, ContainerKernelError, NoBase
-from .oci.changeset import Clamp
+from .errors import CellError, NoBase
 from .oci.digest import Digest
 from .record import record
 from .runtime import sweeper
@@ -36,7 +31,9 @@ from .store.snapshots import disk_errors
 from .store.store import Store
 
 if TYPE_CHECKING:
+    from .build.builder import Builder
     from .config import Config
+    from .oci.spec import ImageConfig
 
 Parse = Callable[[str], Items | Use | None]
 """What a cell's text means to someone who only builds; None when that is nothing."""
@@ -83,7 +80,6 @@ class Workbench:
         self._above = _above
         self._stages = Stages()
         self._lives: dict[str, Live] = {}
-        self._place: Workplace | None = None
         self._on_event: OnEvent = lambda _: None
         self._cancel: Cancel | None = None
 
@@ -166,7 +162,7 @@ class Workbench:
         image = self.image(stage, on_event=on_event, cancel=cancel)
         name = self._stages.find(stage).name
         live = self._lives.get(name)
-        if live is not None and live.chain_id == image.chain_id:
+        if live is not None and (live.chain_id, live.config) == (image.chain_id, image.config):
             return live
         if live is not None:
             self._lives.pop(name).close()
@@ -175,9 +171,11 @@ class Workbench:
 
     def fresh(self, image: Image, wish: Wish | None = None) -> Live:
         """A container context of its own on ``image``; the caller closes it."""
-        wish = wish or Wish(limits=self.limits())
+        return self._open(image.chain_id, image.config, wish or Wish(limits=self.limits()))
+
+    def _open(self, chain: Digest, config: ImageConfig, wish: Wish) -> Live:
         with disk_errors(self.store.home):
-            return Live(self.host, self.store, image.chain_id, image.config, self._directory, wish)
+            return Live(self.host, self.store, chain, config, self._directory, wish)
 
     def limits(
         self,
@@ -210,13 +208,10 @@ class Workbench:
         active = live.copy_scratch()
         image = found.image
         try:
-            epoch = epoch_of(image.config)
-            snapshot = freeze(self.store, active, "%freeze", Clamp(0, epoch))
+            frozen = self._builder.freeze(image, active, "%freeze")
         except BaseException:
             self.store.snapshots.remove(active)
             raise
-        layer = Layer(snapshot.diff_id, snapshot.chain_id, snapshot.size, "%freeze", cached=False)
-        frozen = self._solver().image(self._progress_of(image).with_layer(layer))
         if tag:
             self.store.tags.set(tag, frozen.digest)
         return frozen
@@ -233,8 +228,7 @@ class Workbench:
         """An image by stage, tag, or digest; anything that ``%base`` takes is made."""
         if reference in self._stages.by_name:
             return self.image(reference, on_event=self._on_event, cancel=Cancel())
-        progress = self._bases().make(reference, lambda _: None, Cancel())
-        return self._solver().image(progress)
+        return self._builder.make_base(reference, Cancel())
 
     def close(self) -> None:
         """End every container and close the store."""
@@ -271,73 +265,61 @@ class Workbench:
             self._stages.current = state["current"]
         return bool(self._stages.by_name)
 
+    def anticipate(self) -> tuple[str, Live] | None:
+        """The stage that was current last and a container context of the image it had then.
+
+        None when nothing is known, or gone. `live` returns the same context when it turns out
+        that the cells still make that image.
+        """
+        text = self._notebook and self.store.index.notebook(str(self._notebook))
+        state = json.loads(text) if text else {}
+        digest = state.get("image") and self.store.find_image(state["image"])
+        if digest is None:
+            return None
+        config = self.store.image_config(self.store.manifest(digest))
+        chain = self.store.image_chain(config)
+        stage = str(state["current"])
+        self._lives[stage] = self._open(chain, config, Wish(limits=self.limits()))
+        return stage, self._lives[stage]
+
     def _remember(self) -> None:
         if self._notebook is None:
             return
         cells: dict[str, str] = {}
         for stage in self._stages.by_name.values():
             cells |= {cell.identity: cell.code for cell in stage.cells}
-        state = {"current": self._stages.current, "cells": list(cells.items())}
+        image = self._stages.find(None).image
+        state = {
+            "current": self._stages.current,
+            "cells": list(cells.items()),
+            "image": str(image.digest) if image else None,
+        }
         self.store.index.remember_notebook(str(self._notebook), json.dumps(state))
 
     # ------------------------------------------------------------ solving
 
     def _solve(self, stage: Stage, until: str | None, on_event: OnEvent, cancel: Cancel) -> None:
-        """Build the stage up to the cell ``until`` (or whole) and keep the image if it is whole.
-
-        Of cells other than ``until`` only steps that really run are told of.
-        """
         self._on_event, self._cancel = on_event, cancel
-        numbered, last = stage.steps(until)
-        own = {item.step_id for item in numbered if item.step_id.startswith(f"{until}/")}
-        base_is_own = until is not None and stage.position(until) == 0
-        total = sum(len(cell.steps) for cell in stage.cells)
-        told: set[str] = set()
+        self._builder.solve(stage, until, on_event, cancel)
 
-        def filtered(event: Event) -> None:
-            mine = event.step_id in own or (base_is_own and event.step_id == f"{stage.name}/base")
-            if isinstance(event, (StepStarted, StepFailed)):
-                told.add(event.step_id)
-            if mine or event.step_id in told:
-                on_event(event)
+    @cached_property
+    def _builder(self) -> Builder:
+        # Imported with the first step: a kernel that finds everything built starts without it.
+        from .build import site
+        from .build.builder import Builder
+        from .build.execute import Workplace
 
-        progress = self._base(stage, total, filtered, cancel)
-        progress = self._solver().solve(
-            progress,
-            numbered,
-            stage=stage.name,
-            total=total,
-            trail=stage.trail,
-            on_event=filtered,
-            cancel=cancel,
+        config = self.config
+        limits = Limits(memory_bytes=config.build_memory_bytes, pids=config.build_pids)
+        known = site.collect(config.environ, config.user_home)
+        return Builder(
+            Workplace(self.host, self.store, known, limits),
+            self._directory,
+            config.base_folders,
+            use_cache=self._use_cache,
+            other_notebook=self._other_notebook,
+            stage_chain=self._stage_chain,
         )
-        if last:
-            stage.image = self._solver().image(progress)
-            stage.solved = stage.wanted
-
-    def _base(self, stage: Stage, total: int, on_event: OnEvent, cancel: Cancel) -> Progress:
-        about = About(
-            step_id=f"{stage.name}/base",
-            stage=stage.name,
-            number=0,
-            total=total,
-            title=stage.base.title,
-        )
-        bases = self._bases()
-        started = time.monotonic()
-        try:
-            progress = bases.cached(stage.base.reference)
-            if progress is None:
-                on_event(about.started())
-                with disk_errors(self.store.home):
-                    progress = bases.make(
-                        stage.base.reference, lambda text: on_event(about.log(text)), cancel
-                    )
-        except ContainerKernelError as error:
-            on_event(about.failed(error, time.monotonic() - started))
-            raise
-        on_event(about.finished(progress.layers[-1]))
-        return progress
 
     def _stage_chain(self, name: str) -> Digest:
         """The file system of another stage, for ``%copy --from``."""
@@ -345,25 +327,6 @@ class Workbench:
         if name not in self._stages.by_name:
             return self.find_image(name).chain_id
         return self.image(name, on_event=self._on_event, cancel=self._cancel).chain_id
-
-    def _solver(self) -> Solver:
-        return Solver(
-            self._workplace(), self._directory, self._stage_chain, use_cache=self._use_cache
-        )
-
-    def _bases(self) -> Bases:
-        return Bases(
-            self._workplace(), self.config.base_folders, self._directory, self._other_notebook
-        )
-
-    def _workplace(self) -> Workplace:
-        if self._place is None:
-            limits = Limits(
-                memory_bytes=self.config.build_memory_bytes, pids=self.config.build_pids
-            )
-            known = site.collect(self.config.environ, self.config.user_home)
-            self._place = Workplace(self.host, self.store, known, limits)
-        return self._place
 
     def _other_notebook(self, path: Path) -> Progress:
         """Build another notebook's cells; the progress of its last stage is the base."""
@@ -390,8 +353,4 @@ class Workbench:
             elif items:
                 other._stages.put(identity, code, items, None)
         image = other.image(on_event=self._on_event, cancel=cancel)
-        return self._progress_of(image)
-
-    def _progress_of(self, image: Image) -> Progress:
-        manifest = self.store.manifest(image.digest)
-        return Progress(image.config, manifest.layers, image.layers, epoch_of(image.config))
+        return self._builder.progress_of(image)

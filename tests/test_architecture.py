@@ -16,6 +16,7 @@ ROOMS = [
     *(
         "errors",
         "record",
+        "folders",
         "syscalls",
         "oci",
         "store",

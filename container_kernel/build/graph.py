@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
+import os
 from collections.abc import Mapping
 
 from ..oci.digest import Digest
@@ -34,7 +34,7 @@ def cache_key(
         "version": MEANING[kind],
         "meaning": meaning,
         "inputs": dict(inputs),
-        "platform": platform.machine(),
+        "platform": os.uname().machine,
         "epoch": epoch,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -42,7 +42,7 @@ def cache_key(
 
 def definition_key(definition: Mapping[str, object]) -> str:
     """The key of a base made from a definition in ``images/``."""
-    parts = {"kind": "definition", "version": 1, "platform": platform.machine(), **definition}
+    parts = {"kind": "definition", "version": 1, "platform": os.uname().machine, **definition}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

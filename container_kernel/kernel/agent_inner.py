@@ -10,13 +10,17 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from functools import partial
+from typing import TYPE_CHECKING
 
 from .front import Request
-from .inner import Inner, Launched, Surroundings, Task
+from .inner import Inner, Surroundings, Task
 from .loop import guarded, report
 from .publisher import Publisher
 from .stream import Stream
 from .wire import Dict, dump, parse_object
+
+if TYPE_CHECKING:
+    from .launch import Launched
 
 _LINE_LIMIT = 64 << 20
 _RETRY_S = 0.002

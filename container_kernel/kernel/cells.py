@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ..build.events import Event
     from ..workbench import Workbench
     from .app import App
+    from .head_start import HeadStart
+    from .launch import Launched
 
 
 class OwnCells:
@@ -29,12 +31,14 @@ class OwnCells:
         app: App,
         make_workbench: Callable[[], Workbench],
         notebook: Path | None = None,
+        head_start: HeadStart | None = None,
     ) -> None:
         self._app = app
         self._notebook = notebook
         self._directory = notebook.parent if notebook else Path.cwd()
         self._make_workbench = make_workbench
-        self._made: Workbench | None = None
+        self._head_start = head_start
+        self._made = head_start.workbench if head_start else None
         self._cancel: Cancel | None = None
         self.has_base = False
 
@@ -144,6 +148,10 @@ class OwnCells:
     def recall(self) -> None:
         """Take up in the background what the last kernel of this notebook had built."""
 
+        def adopt(found: tuple[str, Launched] | None, _: BaseException | None) -> None:
+            if found is not None:
+                self._app.inners.adopt(*found)
+
         def job() -> bool:
             return self._workbench().recall()
 
@@ -153,6 +161,8 @@ class OwnCells:
                 self.has_base = True
                 self._app.make_ready()
 
+        if self._head_start:
+            self._app.worker.submit(self._head_start.result, adopt)
         self._app.worker.submit(job, done)
 
     # Completion and help

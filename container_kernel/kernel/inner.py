@@ -13,10 +13,7 @@ from .wire import Dict
 
 if TYPE_CHECKING:
     from ..runtime.container import Container
-    from ..runtime.live import Live
-    from .kernelspec import KernelSpec
-    from .mailbox import Mailbox
-    from .wire import ConnectionInfo
+    from .launch import Launched
 
 READY_TIMEOUT_S = 60.0
 
@@ -43,28 +40,6 @@ class Task:
     def counts(self) -> bool:
         """Whether the cell takes a number."""
         return not self.silent and bool(self.request.content.get("store_history", True))
-
-
-@record(frozen=False)
-class Launched:
-    """An inner kernel's process that was just started, and how to reach it."""
-
-    live: Live
-    container: Container
-    mailbox: Mailbox
-    spec: KernelSpec | None = None
-    connection: ConnectionInfo | None = None
-    agent: Agent | None = None
-
-
-@record
-class Agent:
-    """An agent that was started: its kind, its file inside, the host's ends of its FIFOs."""
-
-    kind: str
-    file: str
-    commands: int
-    events: int
 
 
 class Listener(Protocol):

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InnerKernelDied, Interrupted
 from ..record import record
-from .inner import READY_TIMEOUT_S, Inner, Launched, Surroundings, Task
+from .inner import READY_TIMEOUT_S, Inner, Surroundings, Task
 from .process import end
 from .worker import Worker
 
 if TYPE_CHECKING:
     from ..runtime.live import Live
+    from .launch import Launched
 
 FindLive = Callable[[], "Place"]
 GRACE_S = 1.0
@@ -132,6 +133,10 @@ class Inners:
             self._fail(error or RuntimeError("nothing was started"))
             return
         self.current = self._all[stage] = _open(launched, self._around)
+
+    def adopt(self, stage: str, launched: Launched) -> None:
+        """Take up an inner kernel that was started before the loop ran."""
+        self._all[stage] = _open(launched, self._around)
 
     def _fail(self, error: BaseException) -> None:
         waiting, self._waiting = self._waiting, None

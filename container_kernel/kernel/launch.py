@@ -6,22 +6,45 @@ Called in the worker thread, so that a slow start stops nobody.
 from __future__ import annotations
 
 import os
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .. import agent
 from ..errors import CellError
-from .inner import Agent, Launched
+from ..record import record
 from .kernelspec import DEFAULT_PATH, KernelSpec, find_spec, has_command
 from .mailbox import Mailbox
 from .wire import ConnectionInfo
 
 if TYPE_CHECKING:
+    from ..runtime.container import Container
     from ..runtime.live import Live
 
 SPEC_LABEL = "io.container-kernel.kernelspec"
 PYTHON_AGENT, SHELL_AGENT = "python", "shell"
 _PORTS = {"shell": 1, "iopub": 2, "stdin": 3, "control": 4, "hb": 5}
+
+
+@record(frozen=False)
+class Launched:
+    """An inner kernel's process that was just started, and how to reach it."""
+
+    live: Live
+    container: Container
+    mailbox: Mailbox
+    spec: KernelSpec | None = None
+    connection: ConnectionInfo | None = None
+    agent: Agent | None = None
+
+
+@record
+class Agent:
+    """An agent that was started: its kind, its file inside, the host's ends of its FIFOs."""
+
+    kind: str
+    file: str
+    commands: int
+    events: int
 
 
 def launch(live: Live) -> Launched:
@@ -69,7 +92,7 @@ def _launch_spec(live: Live, mailbox: Mailbox, spec: KernelSpec, path: str) -> L
 
 def _launch_agent(live: Live, mailbox: Mailbox, kind: str) -> Launched:
     name = {PYTHON_AGENT: "python.py", SHELL_AGENT: "shell.sh"}[kind]
-    source = resources.files("container_kernel.agent").joinpath(name).read_bytes()
+    source = Path(agent.__path__[0], name).read_bytes()
     file = mailbox.write(name, source)
     fifos = [mailbox.fifo("commands"), mailbox.fifo("events")]
     commands, events = mailbox.inside("commands"), mailbox.inside("events")

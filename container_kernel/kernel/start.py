@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import HostError
-from .app import App, serve
+from .head_start import HeadStart
 from .wire import ConnectionInfo
 
 if TYPE_CHECKING:
+    from ..build.step import Items, Use
     from ..runtime.namespace import Namespace
     from ..workbench import Workbench
+    from .app import App
     from .cells import OwnCells
 
 _USAGE = "usage: python -m container_kernel.kernel -f CONNECTION_FILE"
@@ -29,7 +31,22 @@ def main(arguments: list[str], namespace: Namespace | HostError) -> None:
         info = ConnectionInfo.read(file)
     except (OSError, ValueError) as error:
         sys.exit(f"container_kernel: {file}: {error}")
-    serve(info, lambda app: _make_cells(app, namespace))
+    notebook = _notebook()
+
+    def make_workbench() -> Workbench:
+        if isinstance(namespace, HostError):
+            raise namespace
+        return _open_workbench(namespace, notebook)
+
+    head_start = HeadStart(make_workbench) if notebook else None
+    from .app import serve
+
+    def make_cells(app: App) -> OwnCells:
+        from .cells import OwnCells
+
+        return OwnCells(app, make_workbench, notebook, head_start)
+
+    serve(info, make_cells)
 
 
 def _connection_file(arguments: list[str]) -> Path:
@@ -40,22 +57,18 @@ def _connection_file(arguments: list[str]) -> Path:
     sys.exit(_USAGE)
 
 
-def _make_cells(app: App, namespace: Namespace | HostError) -> OwnCells:
-    from .cells import OwnCells
+def _open_workbench(namespace: Namespace, notebook: Path | None) -> Workbench:
+    from ..config import load
+    from ..workbench import Workbench
 
-    notebook = _notebook()
+    folder = notebook.parent if notebook else Path.cwd()
+    return Workbench(load(), namespace, folder, parse=_build_items, notebook=notebook)
 
-    def make_workbench() -> Workbench:
-        from ..config import load
-        from ..workbench import Workbench
-        from .magics import build_items
 
-        if isinstance(namespace, HostError):
-            raise namespace
-        folder = notebook.parent if notebook else Path.cwd()
-        return Workbench(load(), namespace, folder, parse=build_items, notebook=notebook)
+def _build_items(code: str) -> Items | Use | None:
+    from .magics import build_items
 
-    return OwnCells(app, make_workbench, notebook)
+    return build_items(code)
 
 
 def _notebook() -> Path | None:

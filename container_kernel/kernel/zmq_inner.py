@@ -15,14 +15,18 @@ import os
 import re
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import zmq
 
 from ..record import record
 from .front import Request
-from .inner import Inner, Launched, Surroundings, Task, number
+from .inner import Inner, Surroundings, Task, number
 from .loop import report
 from .wire import MalformedMessage, Message, Session, Signer, dump
+
+if TYPE_CHECKING:
+    from .launch import Launched
 
 _CHANNELS = {
     "shell": zmq.DEALER,

@@ -8,9 +8,9 @@ reported as not held, never claimed.
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
+from ..folders import remove_tree
 from ..record import record
 
 _ROOT = Path("/sys/fs/cgroup")
@@ -50,7 +50,7 @@ class CgroupParent:
         """Remove that container's cgroup; its processes are gone."""
         for folder in self.folders(name):
             if folder.is_relative_to(_COVERED):
-                shutil.rmtree(folder, ignore_errors=True)
+                remove_tree(folder)
             for inner, _, _ in os.walk(folder, topdown=False):
                 try:
                     os.rmdir(inner)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import shutil
 import signal
 import subprocess
 import threading
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from .. import syscalls
 from ..errors import RuntimeFailed
+from ..folders import remove_tree
 from ..record import record, replace
 from . import bundle, sweeper
 from .bundle import ContainerSpec, Limits, Process
@@ -250,7 +250,7 @@ class OciRuntime:
             try:
                 stdout, stderr = self._spawn([*argv, container.name], folder, stdin)
             except RuntimeFailed:
-                shutil.rmtree(folder, ignore_errors=True)
+                remove_tree(folder)
                 raise
             return Container(int(pid_file.read_text()), name, stdout, stderr, leftovers=(folder,))
 
@@ -305,7 +305,7 @@ class _Traces:
         if self.cgroup is not None:
             self.cgroup.remove(self.name)
         for path in self.leftovers:
-            shutil.rmtree(path, ignore_errors=True)
+            remove_tree(path)
         _reap_strays()
 
 

@@ -51,11 +51,14 @@ class InitLayer:
 
 
 def _make_folder(top: Path, path: str, owner: int) -> None:
-    target = _inside(top, path)
-    missing = [folder for folder in (target, *target.parents) if not folder.exists()]
-    for folder in reversed(missing):
-        folder.mkdir()
-        folder.chmod(0o755)
+    folder = str(top)
+    for name in _inside(top, path).relative_to(top).parts:
+        folder = f"{folder}/{name}"
+        try:
+            os.mkdir(folder)
+        except FileExistsError:
+            continue
+        os.chmod(folder, 0o755)
         os.chown(folder, owner, owner)
 
 

@@ -18,7 +18,6 @@ So no mount ever appears on the host, and SIGKILL to any of the three leaves not
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Mapping
@@ -27,6 +26,7 @@ from typing import NoReturn
 
 from .. import syscalls
 from ..errors import HostError
+from ..folders import remove_tree
 from ..oci.idmap import IdMap
 from ..record import record
 from . import run_dir, subordinate
@@ -72,7 +72,7 @@ def enter(environ: Mapping[str, str]) -> Namespace:
     try:
         return _fork_inside(folder, lock, ranges, tuple(lacks), follows_parent)
     except HostError:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder)
         os.close(lock)
         raise
 
@@ -148,7 +148,7 @@ def _supervise(reaper: int, folder: Path, lock: int, follows_parent: bool) -> No
         info = signal.sigtimedwait(watched, 1.0)
         if info is not None and info.si_signo in _FORWARDED:
             os.kill(reaper, info.si_signo)
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_tree(folder)
     run_dir.sweep_cgroups(folder.name)
     os.close(lock)
     code = os.waitstatus_to_exitcode(status)

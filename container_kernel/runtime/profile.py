@@ -8,7 +8,7 @@ of podman and moby, made narrower: no raw sockets, no device nodes, no audit wri
 from __future__ import annotations
 
 import json
-import platform
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,7 @@ def seccomp(*, pretend_ownership: bool = False) -> dict[str, Any]:
     """
     if pretend_ownership not in _read:
         filter_: dict[str, Any] = json.loads(_SECCOMP.read_text())
-        filter_["architectures"] = _ARCHITECTURES.get(platform.machine(), [])
+        filter_["architectures"] = _ARCHITECTURES.get(os.uname().machine, [])
         if pretend_ownership:
             filter_["syscalls"] = _pretend(filter_["syscalls"])
         _read[pretend_ownership] = filter_

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from ..errors import HostError
+from ..folders import remove_tree
 from . import cgroup
 
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
@@ -26,7 +26,7 @@ def make(environ: Mapping[str, str]) -> tuple[Path, int]:
         _sweep(other)
     fresh, run_dir = parent / f".new-{os.getpid()}", parent / str(os.getpid())
     for leftover in (fresh, run_dir):
-        shutil.rmtree(leftover, ignore_errors=True)
+        remove_tree(leftover)
     fresh.mkdir(mode=0o700)
     lock = os.open(fresh / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)
@@ -72,7 +72,7 @@ def _sweep(run_dir: Path) -> None:
         return
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(run_dir, ignore_errors=True)
+        remove_tree(run_dir)
         sweep_cgroups(run_dir.name)
     except BlockingIOError:
         pass

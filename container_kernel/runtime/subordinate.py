@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -41,7 +40,7 @@ def find(environ: Mapping[str, str], lacks: list[str]) -> tuple[Range, Range] | 
             lacks.append(f"subordinate ids: no usable range for this user in {file}")
             return None
         found.append(ids)
-    if shutil.which("newuidmap", path=SYSTEM_PATH) is None:
+    if _find("newuidmap") is None:
         lacks.append("subordinate ids: newuidmap is not installed")
         return None
     return found[0], found[1]
@@ -95,7 +94,7 @@ def write_maps(pid: int, ranges: tuple[Range, Range]) -> str:
     for tool, own, ids in zip(
         ("newuidmap", "newgidmap"), (os.getuid(), os.getgid()), ranges, strict=True
     ):
-        path = shutil.which(tool, path=SYSTEM_PATH)
+        path = _find(tool)
         if path is None:
             return f"{tool} is not installed"
         words = [tool, str(pid), "0", str(own), "1", "1", str(ids.start), str(ids.count)]
@@ -103,3 +102,8 @@ def write_maps(pid: int, ranges: tuple[Range, Range]) -> str:
         if os.waitpid(child, 0)[1]:
             return f"{tool} refused to map ids {ids.start} to {ids.start + ids.count - 1}"
     return ""
+
+
+def _find(tool: str) -> str | None:
+    paths = (f"{folder}/{tool}" for folder in SYSTEM_PATH.split(":"))
+    return next((path for path in paths if os.access(path, os.X_OK)), None)

@@ -14,16 +14,18 @@ import errno
 import hashlib
 import io
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import BlobDamaged, BlobNotFound, ImageError, StoreError
 from ..oci.digest import Digest
-from ..oci.tar_reader import Stream
 from ..record import record
+
+if TYPE_CHECKING:
+    from ..oci.tar_reader import Stream
 
 _CHUNK_BYTES = 1 << 20
 _OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -167,7 +169,7 @@ class ContentStore:
         return is_same
 
     def _write(self, source: Stream, expected: Digest | None, size: int | None) -> Blob:
-        draft = self._ingest / secrets.token_hex(16)
+        draft = self._ingest / os.urandom(16).hex()
         try:
             fd = os.open(draft, _CREATE, 0o600)
         except FileNotFoundError:

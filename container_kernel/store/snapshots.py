@@ -14,14 +14,13 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import shutil
 import subprocess
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import StoreError
+from ..folders import remove_tree
 from ..oci.digest import Digest, extend_chain
 from ..oci.idmap import IdMap
 from ..record import record
@@ -109,7 +108,7 @@ class Snapshots:
 
     def prepare(self, parent: Digest | None) -> Active:
         """A new active snapshot on ``parent``; it is swept when its owner dies."""
-        key = uuid.uuid4().hex[:16]
+        key = os.urandom(8).hex()
         path = self._active / key
         try:
             with _folder_lock(self._active, fcntl.LOCK_SH):
@@ -254,7 +253,7 @@ def _read(folder: Path) -> Snapshot | None:
 def _remove_tree(path: Path) -> None:
     """Remove a folder and all below, as far as it can be removed."""
     with suppress(RecursionError):
-        shutil.rmtree(path, ignore_errors=True)
+        remove_tree(path)
     if path.exists():  # a step may make folders deeper than Python, or open files, can follow
         subprocess.run(["rm", "-rf", "--", path], check=False, stderr=subprocess.DEVNULL)
 

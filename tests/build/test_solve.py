@@ -313,6 +313,55 @@ def test_a_notebook_is_remembered(make_bench, folder, unique):
     assert second.image().digest == first.image().digest
 
 
+@pytest.fixture
+def opened_again(make_bench, folder, unique):
+    """A workbench on a notebook that another one has built: a base, a step, a setting."""
+    cells = {"c0": "%base busybox", "c1": f"%%build\n{unique}\necho r > /r", "c2": "%env WORD=one"}
+    notebook(folder / "mine.ipynb", *cells.values())
+    first = make_bench(notebook=folder / "mine.ipynb")
+    for cell_id, code in cells.items():
+        build_cell(first, cell_id, code)
+    return make_bench(notebook=folder / "mine.ipynb")
+
+
+def build_cell(bench, cell_id, code):
+    bench.workbench.build(
+        cell_id, code, build_items(code), on_event=bench.events.append, cancel=Cancel()
+    )
+
+
+def live_of(bench):
+    return bench.workbench.live(on_event=bench.events.append, cancel=Cancel())
+
+
+def test_the_last_image_is_there_before_any_cell(opened_again):
+    stage, live = opened_again.workbench.anticipate()
+    assert stage == "main"
+    assert live.read("/r") == "r\n"
+    opened_again.workbench.recall()
+    assert live_of(opened_again) is live
+
+
+@pytest.mark.parametrize(
+    ("cell_id", "code"),
+    [("c1", "%%build\n{unique}\necho other > /r"), ("c2", "%env WORD=two")],
+    ids=["layer", "config"],
+)
+def test_an_image_that_is_another_by_now_is_not_run(opened_again, cell_id, code, unique):
+    _, anticipated = opened_again.workbench.anticipate()
+    opened_again.workbench.recall()
+    build_cell(opened_again, cell_id, code.format(unique=unique))
+    live = live_of(opened_again)
+    assert live is not anticipated
+    assert ("WORD=two" in live.config.env, live.read("/r")) in [(False, "other\n"), (True, "r\n")]
+
+
+def test_nothing_is_anticipated_where_nothing_is_known(make_bench, folder, opened_again):
+    assert make_bench().workbench.anticipate() is None
+    notebook(folder / "new.ipynb", "%base busybox")
+    assert make_bench(notebook=folder / "new.ipynb").workbench.anticipate() is None
+
+
 def test_two_notebooks_that_build_the_same_step_build_it_once(make_bench, unique):
     step = Shell(f"{unique}\nsleep 0.5; head -c 9 /dev/urandom > /random")
     benches = [make_bench() for _ in range(2)]

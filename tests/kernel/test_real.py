@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import sys
@@ -19,7 +20,7 @@ ARGV = [sys.executable, "-m", "container_kernel.kernel", "-f", "{connection_file
 class RealKernel(Kernel):
     """Started in ``folder``, on a store of the test run's."""
 
-    def __init__(self, folder, home, oci_runtime):
+    def __init__(self, folder, home, oci_runtime, notebook=None):
         self.manager = LocalManager()
         self.manager.argv = ARGV
         path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
@@ -30,6 +31,7 @@ class RealKernel(Kernel):
             "CONTAINER_KERNEL_HOME": str(home),
             "CONTAINER_KERNEL_RUNTIME": oci_runtime,
             "XDG_RUNTIME_DIR": self.runtime_dir,
+            **({"JPY_SESSION_NAME": notebook} if notebook else {}),
         }
         self.manager.start_kernel(env=env, cwd=str(folder))
         self.client = self.new_client()
@@ -154,3 +156,44 @@ def _is_running(pid):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+@pytest.fixture
+def open_notebook(tmp_path, home, oci_runtime):
+    """Kernels of one notebook with a base, one after the other."""
+    cell = {"cell_type": "code", "id": "base", "metadata": {}, "source": "%base busybox"}
+    cells = [cell | {"outputs": [], "execution_count": None}]
+    document = {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    (tmp_path / "note.ipynb").write_text(json.dumps(document))
+    opened = []
+
+    def close():
+        while opened:
+            opened.pop().close()
+
+    def open_notebook():
+        close()
+        opened.append(RealKernel(tmp_path, home, oci_runtime, notebook="note.ipynb"))
+        return opened[-1]
+
+    yield open_notebook
+    close()
+
+
+def test_a_notebook_opened_again_has_its_environment_at_once(open_notebook):
+    first = open_notebook()
+    first.run("%base busybox")
+    first.run("%%build\necho frozen > /note")
+    again = open_notebook()
+    assert again.text("cat /note").strip() == "frozen"
+
+
+def test_a_base_that_changed_since_is_the_one_that_runs(open_notebook):
+    first = open_notebook()
+    first.run("%base busybox")
+    first.run("%env WORD=one")
+    assert first.text("echo $WORD").strip() == "one"
+    again = open_notebook()
+    again.run("%base busybox")
+    again.run("%env WORD=two")
+    assert again.text("echo $WORD").strip() == "two"

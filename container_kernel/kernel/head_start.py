@@ -1,0 +1,51 @@
+"""Head start: the inner kernel a notebook had last is started before anything else is loaded.
+
+What the OCI runtime and the inner kernel need of time, this process needs as well, to import what
+it answers front ends with. Where the notebook was built before, both happen at once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from .launch import Launched, launch
+
+if TYPE_CHECKING:
+    from ..runtime.live import Live
+    from ..workbench import Workbench
+
+
+class HeadStart:
+    """Opens the workbench, and starts in a thread what it had last. Never fails.
+
+    Whatever is wrong is told by the first cell, which needs the same.
+    """
+
+    def __init__(self, make_workbench: Callable[[], Workbench]) -> None:
+        self.workbench: Workbench | None = None
+        self._stage = ""
+        self._launched: Launched | None = None
+        self._thread: threading.Thread | None = None
+        try:
+            self.workbench = make_workbench()
+            found = self.workbench.anticipate()
+        except Exception:
+            return
+        if found is not None:
+            self._stage, live = found
+            self._thread = threading.Thread(target=self._launch, args=(live,), daemon=True)
+            self._thread.start()
+
+    def _launch(self, live: Live) -> None:
+        try:
+            self._launched = launch(live)
+        except Exception:
+            live.stop()
+
+    def result(self) -> tuple[str, Launched] | None:
+        """The stage and its inner kernel, once that was started; None when there is none."""
+        if self._thread is not None:
+            self._thread.join()
+        return (self._stage, self._launched) if self._launched else None
