@@ -10,6 +10,7 @@ ContainerKernelError
 │   ├── DigestMismatch     .expected .found
 │   ├── StepFailed         .exit_code .tail
 │   ├── CommandFailed      .exit_code
+│   ├── CellFailed         a cell sent to another kernel failed there: .ename .evalue .traceback
 │   ├── InnerKernelDied    what ran the cell inside the container ended; the next cell has a new one
 │   └── Interrupted        the user stopped it: nothing was frozen
 ├── UsageError             a command was called wrongly (exit code 2)
@@ -75,8 +76,10 @@ class NoBase(CellError):
 class BaseNotFound(CellError):
     """``%base`` names something that is nowhere."""
 
-    def __init__(self, reference: str, *, hint: str | None = None) -> None:
-        super().__init__(f"no base called {reference!r}", hint=hint)
+    def __init__(
+        self, reference: str, *, what: str = "no base called", hint: str | None = None
+    ) -> None:
+        super().__init__(f"{what} {reference!r}", hint=hint)
         self.reference = reference
 
 
@@ -116,6 +119,25 @@ class CommandFailed(CellError):
     def __init__(self, message: str, exit_code: int, *, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.exit_code = exit_code
+
+
+class CellFailed(CellError):
+    """A cell that was sent to a kernel failed there; ``ename`` is what it was there."""
+
+    def __init__(
+        self, ename: str, evalue: str, traceback: Sequence[str] = (), *, hint: str | None = None
+    ) -> None:
+        super().__init__(f"{ename}: {evalue}" if evalue else ename, hint=hint)
+        self.ename = ename
+        self.evalue = evalue
+        self.traceback = tuple(traceback)
+        known = globals().get(ename)
+        if isinstance(known, type) and issubclass(known, ContainerKernelError):
+            self.process_exit_code = known.process_exit_code
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows: the kernel's own lines instead of the way the cell was sent."""
+        return [*self.traceback] or [str(self)]
 
 
 class InnerKernelDied(CellError):

@@ -18,7 +18,7 @@ from .build.events import Image, OnEvent
 from .build.notebook_file import code_cells, identity_of, order_of
 from .build.progress import Progress
 from .build.stages import Stage, Stages
-from .build.step import Items, Use
+from .build.step import Base, Items, Use
 from .errors import CellError, NoBase
 from .oci.digest import Digest
 from .record import record
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 Parse = Callable[[str], Items | Use | None]
 """What a cell's text means to someone who only builds; None when that is nothing."""
+_GIVEN = "text:given"
+"""The identity of a first cell that is not in the notebook: its kernel's own image."""
 
 
 @record
@@ -241,19 +243,29 @@ class Workbench:
 
     # ------------------------------------------------------------ memory across kernels
 
-    def recall(self) -> bool:
+    def recall(self, base: str | None = None) -> bool:
         """Take up what the last kernel of this notebook had built; False when nothing is known.
 
-        Cells that are no longer in the notebook's file are left out.
+        Cells that are no longer in the notebook's file are left out. ``base`` is what the notebook
+        stands on where no cell of it says so, as if ``%base`` with it were the first cell.
         """
-        if self._notebook is None or self._stages.by_name:
+        if self._stages.by_name:
             return False
-        text = self.store.index.notebook(str(self._notebook))
-        if text is None:
-            return False
+        if base is not None:
+            first = Base(base)
+            self._stages.put(_GIVEN, first.title, (first,), None)
+        self._recall_cells()
+        return bool(self._stages.by_name)
+
+    def _recall_cells(self) -> None:
+        text = self.store.index.notebook(str(self._notebook)) if self._notebook else None
+        if self._notebook is None or text is None:
+            return
         state = json.loads(text)
         present = order_of(self._notebook)
         for identity, code in state["cells"]:
+            if identity == _GIVEN:  # another kernel's
+                continue
             items = self._parse(code)
             gone = present and not identity.startswith("text:") and identity not in present
             if isinstance(items, tuple) and not gone:
@@ -263,7 +275,6 @@ class Workbench:
                     continue
         if state["current"] in self._stages.by_name:
             self._stages.current = state["current"]
-        return bool(self._stages.by_name)
 
     def anticipate(self) -> tuple[str, Live] | None:
         """The stage that was current last and a container context of the image it had then.

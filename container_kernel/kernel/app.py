@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from .. import __version__
 from ..errors import CellError, NoBase
 from .front import Front, Request
-from .info import kernel_info
+from .info import expected, kernel_info
 from .inner import Inner, Surroundings, Task, number
 from .inners import GRACE_S, Inners
 from .loop import Loop, guarded
@@ -317,12 +317,15 @@ class App:
         self.loop.stop()
 
 
-def serve(info: ConnectionInfo, make_cells: Callable[[App], OwnCells]) -> None:
+def serve(info: ConnectionInfo, make_cells: Callable[[App], OwnCells], language: str = "") -> None:
     """Be a kernel at ``info`` until shut down, then end the process.
+
+    ``language`` is what run cells are in until an inner kernel says so itself.
 
     Nothing that still runs in a thread may hold up the end: whatever it was doing is safe to kill.
     """
     app = App(info, make_cells)
+    app.inners.last_info = expected(language)
     app.run()
     app.front.close()
     app.front.context.destroy(linger=500)

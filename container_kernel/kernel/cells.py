@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 
 from ..build.cancel import Cancel
 from ..display.cards import UPDATE_INTERVAL_S, CardBoard
+from ..errors import BaseNotFound
+from ..record import record
 from . import help, verbs
 from .inners import Place
+from .kernelspec import KernelSpec
 from .magics import BuildCell, CommandCell, RunCell, parse
 from .publisher import Publisher
 from .wire import Dict
@@ -20,7 +23,21 @@ if TYPE_CHECKING:
     from ..workbench import Workbench
     from .app import App
     from .head_start import HeadStart
+    from .inner import Inner
     from .launch import Launched
+
+
+@record
+class Given:
+    """The image a kernel stands on where no cell says so, and the kernelspec to start in it."""
+
+    image: str
+    spec: KernelSpec | None
+
+    @classmethod
+    def of(cls, image: str, spec: str | None) -> Given:
+        """From a command line; ``spec`` is a ``kernel.json``."""
+        return cls(image, KernelSpec.parse("given", spec.encode(), "") if spec else None)
 
 
 class OwnCells:
@@ -32,8 +49,10 @@ class OwnCells:
         make_workbench: Callable[[], Workbench],
         notebook: Path | None = None,
         head_start: HeadStart | None = None,
+        given: Given | None = None,
     ) -> None:
         self._app = app
+        self._given = given
         self._notebook = notebook
         self._directory = notebook.parent if notebook else Path.cwd()
         self._make_workbench = make_workbench
@@ -63,14 +82,16 @@ class OwnCells:
         if isinstance(cell, CommandCell) and (needs := verbs.needs_live(cell.commands)):
             self._app.inners.is_stale = True
             self._app.inners.when_ready(
-                lambda _: self._run(publisher, cell),
+                lambda inner: self._run(publisher, cell, inner),
                 lambda: self.find_live(publisher, needs.stage),
                 lambda error: self._app.finish(publisher, error),
             )
         else:
             self._run(publisher, cell)
 
-    def _run(self, publisher: Publisher, cell: BuildCell | CommandCell) -> None:
+    def _run(
+        self, publisher: Publisher, cell: BuildCell | CommandCell, inner: Inner | None = None
+    ) -> None:
         screen = Screen(self._app, publisher)
         cancel = self._new_cancel()
 
@@ -78,7 +99,9 @@ class OwnCells:
             if isinstance(cell, BuildCell):
                 self._build(publisher, cell, screen, cancel)
             else:
-                context = verbs.Context(self._workbench(), screen, cancel, self._directory)
+                context = verbs.Context(
+                    self._workbench(), screen, cancel, self._directory, inner.info if inner else {}
+                )
                 for command in cell.commands:
                     cancel.check()
                     verbs.run(command, context)
@@ -116,9 +139,28 @@ class OwnCells:
         try:
             workbench = self._workbench()
             live = workbench.live(stage, on_event=screen.on_event, cancel=cancel)
-            return Place(stage or workbench.current or "", live)
+            name = stage or workbench.current or ""
+            return Place(name, live, self._spec_for(workbench, name))
+        except BaseNotFound as error:
+            raise self._without_image(error) from None
         finally:
             self._app.loop.call_soon(lambda: self._ended(screen, cancel))
+
+    def _spec_for(self, workbench: Workbench, stage: str) -> KernelSpec | None:
+        """The kernelspec to start in ``stage``, if that is not its image's to say."""
+        if self._given is None or self._given.spec is None:
+            return None
+        is_given = workbench.stages[stage].base == self._given.image
+        return self._given.spec if is_given else None
+
+    def _without_image(self, error: BaseNotFound) -> BaseNotFound:
+        """``error``, as one who chose a kernel with an image of its own understands it."""
+        if self._given is None or error.reference != self._given.image:
+            return error
+        hint = "load the image (container-kernel image load), or begin a cell with another %base"
+        return BaseNotFound(
+            error.reference, what="this kernel's image is not in the store:", hint=hint
+        )
 
     def _workbench(self) -> Workbench:
         if self._made is None:
@@ -153,7 +195,7 @@ class OwnCells:
                 self._app.inners.adopt(*found)
 
         def job() -> bool:
-            return self._workbench().recall()
+            return self._workbench().recall(self._given.image if self._given else None)
 
         def done(is_known: bool | None, error: BaseException | None) -> None:
             # Whatever is wrong here is told by the first cell, which needs the same.

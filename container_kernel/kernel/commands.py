@@ -176,7 +176,9 @@ _COMMANDS = (
     Magic(name="layers", summary="Show the image's layers and digest.", flags=(_JSON,),
           takes="[STAGE]", kind="stage", example="%layers"),
     Magic(
-        name="freeze", takes="[TAG]", kind="tag", example="%freeze iris:explored", flags=(_STAGE,),
+        name="freeze", takes="[TAG]", kind="tag", example="%freeze iris:explored",
+        flags=(_STAGE, Flag("--kernel", "make it a kernel of this name in the launcher", "NAME",
+                            read=values.kernel)),
         summary="Freeze what run cells wrote as a layer.",
         details="Run cells write to scratch, which is lost with the container. This keeps it.",
     ),

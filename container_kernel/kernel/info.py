@@ -13,6 +13,10 @@ _PYTHON: Dict = {
     "nbconvert_exporter": "python",
     "file_extension": ".py",
 }
+_OTHERS: dict[str, Dict] = {
+    "bash": {"mimetype": "text/x-sh", "codemirror_mode": "shell", "file_extension": ".sh"},
+    "R": {"mimetype": "text/x-r-source", "codemirror_mode": "r", "file_extension": ".r"},
+}
 # What front ends may build on is the inner kernel's to say.
 _INNERS_OWN = {
     "language_info": dict,
@@ -20,6 +24,13 @@ _INNERS_OWN = {
     "debugger": bool,
     "help_links": list,
 }
+
+
+def expected(language: str) -> Dict:
+    """What an inner kernel will say of itself, as far as its language tells."""
+    if not language or language == "python":
+        return {}
+    return {"language_info": {"name": language, "version": "", **_OTHERS.get(language, {})}}
 
 
 def kernel_info(version: str, inner: Dict) -> Dict:

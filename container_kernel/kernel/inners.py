@@ -19,6 +19,7 @@ from .worker import Worker
 
 if TYPE_CHECKING:
     from ..runtime.live import Live
+    from .kernelspec import KernelSpec
     from .launch import Launched
 
 FindLive = Callable[[], "Place"]
@@ -27,10 +28,14 @@ GRACE_S = 1.0
 
 @record
 class Place:
-    """Where run cells go: a stage and its live container."""
+    """Where run cells go: a stage and its live container.
+
+    ``spec`` is the kernel to start there, where that is not the image's to say.
+    """
 
     stage: str
     live: Live
+    spec: KernelSpec | None = None
 
 
 @record
@@ -124,7 +129,7 @@ class Inners:
         if place.stage in self._all:
             self._was_replaced = self._was_replaced or self._all[place.stage].has_run
             self._let_go(self._all[place.stage])
-        self._worker.submit(lambda: _launch(place.live), partial(self._launched, place.stage))
+        self._worker.submit(lambda: _launch(place), partial(self._launched, place.stage))
 
     def _launched(self, stage: str, launched: Launched | None, error: BaseException | None) -> None:
         self._is_preparing = False
@@ -184,10 +189,10 @@ class Inners:
             self._let_go(inner)
 
 
-def _launch(live: Live) -> Launched:
+def _launch(place: Place) -> Launched:
     from .launch import launch
 
-    return launch(live)
+    return launch(place.live, place.spec)
 
 
 def _open(launched: Launched, around: Surroundings) -> Inner:

@@ -101,9 +101,14 @@ def read(open_in_image: Open, path: str) -> bytes | None:
 
 def has_command(open_in_image: Open, name: str, path: str = DEFAULT_PATH) -> bool:
     """Whether ``name`` is on the image's ``PATH``."""
-    for folder in path.split(":"):
-        fd = open_in_image(f"{folder}/{name}") if folder.startswith("/") else None
-        if fd is not None:
-            os.close(fd)
-            return True
-    return False
+    folders = (folder for folder in path.split(":") if folder.startswith("/"))
+    return any(has_file(open_in_image, f"{folder}/{name}") for folder in folders)
+
+
+def has_file(open_in_image: Open, path: str) -> bool:
+    """Whether something is at ``path`` in the image."""
+    fd = open_in_image(path)
+    if fd is None:
+        return False
+    os.close(fd)
+    return True

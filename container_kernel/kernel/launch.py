@@ -6,13 +6,14 @@ Called in the worker thread, so that a slow start stops nobody.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import agent
 from ..errors import CellError
 from ..record import record
-from .kernelspec import DEFAULT_PATH, KernelSpec, find_spec, has_command
+from .kernelspec import DEFAULT_PATH, KernelSpec, find_spec, has_command, has_file
 from .mailbox import Mailbox
 from .wire import ConnectionInfo
 
@@ -47,8 +48,8 @@ class Agent:
     events: int
 
 
-def launch(live: Live) -> Launched:
-    """Start what the image offers.
+def launch(live: Live, given: KernelSpec | None = None) -> Launched:
+    """Start the kernel ``given``, else what the image offers.
 
     Raises:
         CellError: the image has nothing that could run a cell.
@@ -57,7 +58,7 @@ def launch(live: Live) -> Launched:
     try:
         config = live.config
         path = next((e[5:] for e in config.env if e.startswith("PATH=")), DEFAULT_PATH)
-        spec = find_spec(live.open, dict(config.labels).get(SPEC_LABEL))
+        spec = given or find_spec(live.open, dict(config.labels).get(SPEC_LABEL))
         if spec:
             return _launch_spec(live, mailbox, spec, path)
         if has_command(live.open, "python3", path):
@@ -83,11 +84,19 @@ def _launch_spec(live: Live, mailbox: Mailbox, spec: KernelSpec, path: str) -> L
     )
     file = mailbox.write("connection.json", connection.to_json().encode())
     argv = spec.command(file)
-    if argv[0] == "python" and not has_command(live.open, "python", path):
-        # By Jupyter's convention it is the Python the kernelspec was installed for.
-        argv[0] = "python3"
+    argv[0] = _present(live, argv[0], path)
     container = live.start(argv, spec.env)
     return Launched(live, container, mailbox, spec=spec, connection=connection)
+
+
+def _present(live: Live, command: str, path: str) -> str:
+    """``command`` as this image has it: a kernelspec from elsewhere may name another's path."""
+    if command.startswith("/") and not has_file(live.open, command):
+        command = command.rpartition("/")[2]
+    if re.fullmatch(r"python[\d.]*", command) and not has_command(live.open, command, path):
+        # By Jupyter's convention it is the Python the kernelspec was installed for.
+        return "python3"
+    return command
 
 
 def _launch_agent(live: Live, mailbox: Mailbox, kind: str) -> Launched:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import HostError
+from ..record import record
 from .head_start import HeadStart
 from .wire import ConnectionInfo
 
@@ -18,19 +20,37 @@ if TYPE_CHECKING:
     from .app import App
     from .cells import OwnCells
 
-_USAGE = "usage: python -m container_kernel.kernel -f CONNECTION_FILE"
+_USAGE = (
+    "usage: python -m container_kernel.kernel -f CONNECTION_FILE "
+    "[--image REF] [--language NAME] [--spec KERNELSPEC_JSON]"
+)
+_FLAGS = {"-f": "file", "--image": "image", "--language": "language", "--spec": "spec"}
 
 
-def main(arguments: list[str], namespace: Namespace | HostError) -> None:
+@record(kw_only=True)
+class Start:
+    """How the kernel is started.
+
+    ``image`` is what the notebook stands on where no cell says so, ``language`` that image's until
+    it answers itself, ``spec`` the ``kernel.json`` to be started in it instead of its own.
+    """
+
+    file: str
+    image: str | None = None
+    language: str = ""
+    spec: str | None = None
+
+
+def main(arguments: Sequence[str], namespace: Namespace | HostError) -> None:
     """Be a kernel in ``namespace``, where ``namespace.enter`` has brought this process.
 
     If it could not, its error is what every cell says.
     """
-    file = _connection_file(arguments)
+    start = read(arguments)
     try:
-        info = ConnectionInfo.read(file)
+        info = ConnectionInfo.read(Path(start.file))
     except (OSError, ValueError) as error:
-        sys.exit(f"container_kernel: {file}: {error}")
+        sys.exit(f"container_kernel: {start.file}: {error}")
     notebook = _notebook()
 
     def make_workbench() -> Workbench:
@@ -38,23 +58,31 @@ def main(arguments: list[str], namespace: Namespace | HostError) -> None:
             raise namespace
         return _open_workbench(namespace, notebook)
 
-    head_start = HeadStart(make_workbench) if notebook else None
+    head_start = HeadStart(make_workbench) if notebook and start.spec is None else None
     from .app import serve
 
     def make_cells(app: App) -> OwnCells:
-        from .cells import OwnCells
+        from .cells import Given, OwnCells
 
-        return OwnCells(app, make_workbench, notebook, head_start)
+        given = Given.of(start.image, start.spec) if start.image is not None else None
+        return OwnCells(app, make_workbench, notebook, head_start, given)
 
-    serve(info, make_cells)
+    serve(info, make_cells, start.language)
 
 
-def _connection_file(arguments: list[str]) -> Path:
-    if len(arguments) == 2 and arguments[0] in ("-f", "--connection-file"):
-        return Path(arguments[1])
-    if len(arguments) == 1 and arguments[0].startswith("-f="):
-        return Path(arguments[0][3:])
-    sys.exit(_USAGE)
+def read(arguments: Sequence[str]) -> Start:
+    """What the command line says; ends the process where that is nothing sensible."""
+    values: dict[str, str] = {}
+    rest = list(arguments)
+    while rest:
+        name, equals, value = rest.pop(0).partition("=")
+        name = "-f" if name == "--connection-file" else name
+        if name not in _FLAGS or not (equals or rest):
+            sys.exit(_USAGE)
+        values[_FLAGS[name]] = value if equals else rest.pop(0)
+    if "file" not in values:
+        sys.exit(_USAGE)
+    return Start(**values)
 
 
 def _open_workbench(namespace: Namespace, notebook: Path | None) -> Workbench:

@@ -60,6 +60,17 @@ def cpus(text: str) -> float:
     return float(text)
 
 
+def kernel(text: str) -> str:
+    """What Jupyter can call a kernel.
+
+    Raises:
+        ValueError: it is something else, or our plain kernel's own name.
+    """
+    if not re.fullmatch(r"[a-z0-9]+([._-]+[a-z0-9]+)*", text) or text == "container":
+        raise ValueError("a name of small letters and digits, with . _ - between them")
+    return text
+
+
 def folder(text: str) -> str:
     """An absolute path of a folder inside the container.
 

@@ -15,6 +15,7 @@ from ..record import record
 from . import help, images
 from .magics import Command
 from .pump import pump
+from .wire import Dict
 
 if TYPE_CHECKING:
     from ..build.cancel import Cancel
@@ -26,12 +27,13 @@ if TYPE_CHECKING:
 
 @record
 class Context:
-    """What a verb works with."""
+    """What a verb works with. ``inner`` is what the kernel inside says of itself, if it runs."""
 
     workbench: Workbench
     screen: Screen
     cancel: Cancel
     directory: Path
+    inner: Dict
 
 
 @record
@@ -52,8 +54,12 @@ def run(command: Command, context: Context) -> None:
 
 def needs_live(commands: Sequence[Command]) -> Needs | None:
     """The live container that must run first, if the commands need one."""
-    found = next((command for command in commands if command.name == "sh"), None)
+    found = next((one for one in commands if one.name == "sh" or _makes_kernel(one)), None)
     return Needs(found.args["stage"]) if found else None
+
+
+def _makes_kernel(command: Command) -> bool:
+    return command.name == "freeze" and command.args["kernel"] is not None
 
 
 def names(workbench: Workbench, directory: Path) -> dict[str, Callable[[str], Iterable[str]]]:
@@ -85,12 +91,25 @@ def _layers(command: Command, context: Context) -> None:
 def _freeze(command: Command, context: Context) -> None:
     tag = command.args.word()
     full = images.full_name(tag) if tag else None
-    frozen = context.workbench.freeze(full, stage=command.args["stage"])
-    layer = frozen.layers[-1]
+    image = context.workbench.freeze(full, stage=command.args["stage"])
+    layer = image.layers[-1]
     title = f"frozen as {layer.diff_id.short} · {amounts.size(layer.size)}"
-    title += f" · image {frozen.digest}"
-    cell = f"%base {full or frozen.digest}"
+    title += f" · image {image.digest}"
+    cell = f"%base {full or image.digest}"
     context.screen.show(shown_images.frozen(title, cell, full))
+    if kernel := command.args["kernel"]:
+        _install(kernel, full, image, context)
+
+
+def _install(name: str, tag: str | None, image: Image, context: Context) -> None:
+    """Make a frozen image a kernel of its own, for the user."""
+    from . import frozen
+
+    language = context.inner.get("language_info", {}).get("name", "python")
+    made = frozen.Frozen(tag or frozen.tag_of(name), str(image.digest), str(language))
+    images.tag(context.workbench.store, image.digest, frozen.tag_of(name))
+    frozen.install(name, made, frozen.Place())
+    context.screen.show({"text/plain": f"{name} is a kernel in the launcher from now on"})
 
 
 def _tag(command: Command, context: Context) -> None:

@@ -96,7 +96,11 @@ class Store:
         return ImageConfig.from_json(self.content.read(manifest.config.digest))
 
     def find_image(self, reference: str) -> Digest | None:
-        """The manifest digest of a tag, a digest, or the unique beginning of one."""
+        """The manifest digest of a tag, a digest, or the unique beginning of one.
+
+        In ``name:tag@sha256:…`` the digest decides; the name is for people.
+        """
+        reference = reference.rpartition("@")[2]
         tagged = self.tags.get(reference) or self.tags.get(f"{reference}:latest")
         if tagged:
             return tagged
