@@ -85,7 +85,6 @@ def _freeze(image: str, name: str, report: Report) -> Frozen:
     from .progress import Progress
 
     progress = Progress(report.note, report.width)
-    environ = {key: value for key, value in os.environ.items() if key != "JPY_SESSION_NAME"}
     data: list[dict[str, Any]] = []
 
     def on_message(kind: str, content: dict[str, Any]) -> None:
@@ -93,7 +92,7 @@ def _freeze(image: str, name: str, report: Report) -> Frozen:
             progress.on_display(content)
             data.append(content.get("data", {}).get("application/json") or {})
 
-    child = Child(environ=environ)
+    child = Child()
     try:
         progress.start(1, 1, f"%base {image}")
         check(child.run(f"%base {shlex.quote(image)}", on_message))

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import zmq
@@ -45,9 +45,11 @@ class Child:
         arguments: Sequence[str] = (),
         *,
         folder: Path | None = None,
-        environ: Mapping[str, str] | None = None,
+        is_notebook: bool = False,
     ) -> None:
         """Start it in ``folder``; ``arguments`` are those of ``python -m container_kernel.kernel``.
+
+        With ``is_notebook`` it works on the notebook that this process is a kernel of, if it is.
 
         Raises:
             HostError: it did not start.
@@ -62,7 +64,7 @@ class Child:
         self._context = zmq.Context()
         self._busy = threading.Lock()
         self._count = 0
-        self._process = self._start(arguments, folder, environ)
+        self._process = self._start(arguments, folder, is_notebook=is_notebook)
         self._sockets = {
             name: self._connect(name, kind)
             for name, kind in (
@@ -83,12 +85,13 @@ class Child:
             raise
 
     def _start(
-        self, arguments: Sequence[str], folder: Path | None, environ: Mapping[str, str] | None
+        self, arguments: Sequence[str], folder: Path | None, *, is_notebook: bool
     ) -> subprocess.Popen[bytes]:
         file = self._place / "connection.json"
         file.write_text(self._info.to_json())
-        given = os.environ if environ is None else environ
-        environ = {**given, "JPY_PARENT_PID": str(os.getpid())}  # so that it ends when we end
+        environ = {**os.environ, "JPY_PARENT_PID": str(os.getpid())}  # it ends when we end
+        if not is_notebook:
+            environ.pop("JPY_SESSION_NAME", None)
         with open(self._place / "log", "wb") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "container_kernel.kernel", "-f", str(file), *arguments],
@@ -279,14 +282,16 @@ def check(reply: Dict) -> Dict:
     """The reply of a cell that went well.
 
     Raises:
-        CellFailed: it did not.
+        CellFailed: it did not; the class is called as the error was in the kernel.
     """
     if reply.get("status") == "ok":
         return reply
     lines = [str(line) for line in reply.get("traceback") or ()]
     hints = [line for line in map(plain, lines) if line.startswith("hint: ")]
-    raise CellFailed(
-        str(reply.get("ename", "Aborted")),
+    name = str(reply.get("ename", "Aborted"))
+    kind = type(name, (CellFailed,), {})  # so that whoever shows it shows the name
+    raise kind(
+        name,
         str(reply.get("evalue", "the cell did not run")),
         lines,
         hint=hints[-1].removeprefix("hint: ") if hints else None,
