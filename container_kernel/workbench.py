@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ from .build.notebook_file import code_cells, identity_of, order_of
 from .build.progress import Progress
 from .build.stages import Stage, Stages
 from .build.step import Base, Items, Use
-from .errors import CellError, NoBase
+from .errors import CellError, NoBase, StoreError
 from .oci.digest import Digest
 from .record import record
 from .runtime import sweeper
@@ -96,9 +97,14 @@ class Workbench:
     def stages(self) -> dict[str, StageView]:
         """All stages, in the order they were started."""
         return {
-            name: StageView(name, stage.base.reference, stage.image, stage.is_stale)
+            name: StageView(name, stage.base.reference, self._image_of(stage), stage.is_stale)
             for name, stage in self._stages.by_name.items()
         }
+
+    @property
+    def stage_names(self) -> list[str]:
+        """Their names, in that order; safe to ask for in any thread."""
+        return list(self._stages.by_name)
 
     def build(
         self,
@@ -130,7 +136,6 @@ class Workbench:
             self._stages = before
             raise
         self._stages.current = stage.name
-        self._remember()
 
     def use(self, stage: str) -> None:
         """Send the cells that follow to ``stage``.
@@ -150,8 +155,16 @@ class Workbench:
         found = self._stages.find(stage)
         if found.is_stale:
             self._solve(found, None, on_event, cancel)
-        assert found.image is not None
-        return found.image
+        image = self._image_of(found)
+        assert image is not None
+        return image
+
+    def _image_of(self, stage: Stage) -> Image | None:
+        """Made when it is first asked for: a row of cells makes one image, not one each."""
+        if stage.image is None and stage.progress is not None:
+            stage.image = self._builder.image(stage.progress)
+            self._remember()
+        return stage.image
 
     # ------------------------------------------------------------ running
 
@@ -202,13 +215,13 @@ class Workbench:
         """
         found = self._stages.find(stage)
         live = self._lives.get(found.name)
-        if live is None or found.image is None:
+        image = self._image_of(found)
+        if live is None or image is None:
             raise CellError(
                 "nothing was run in this stage, so there is nothing to freeze",
                 hint="run a cell first; %tag names the image as it was built",
             )
         active = live.copy_scratch()
-        image = found.image
         try:
             frozen = self._builder.freeze(image, active, "%freeze")
         except BaseException:
@@ -221,10 +234,11 @@ class Workbench:
     def tag(self, name: str, stage: str | None = None) -> Image:
         """Name the stage's image as it was built last."""
         found = self._stages.find(stage)
-        if found.image is None:
+        image = self._image_of(found)
+        if image is None:
             raise CellError("nothing is built yet", hint="run the build cells first")
-        self.store.tags.set(name, found.image.digest)
-        return found.image
+        self.store.tags.set(name, image.digest)
+        return image
 
     def find_image(self, reference: str) -> Image:
         """An image by stage, tag, or digest; anything that ``%base`` takes is made."""
@@ -233,7 +247,10 @@ class Workbench:
         return self._builder.make_base(reference, Cancel())
 
     def close(self) -> None:
-        """End every container and close the store."""
+        """End every container and close the store. What was built is remembered."""
+        with suppress(StoreError):
+            for stage in self._stages.by_name.values():
+                self._image_of(stage)
         for live in self._lives.values():
             live.close()
         self._lives.clear()
@@ -276,20 +293,21 @@ class Workbench:
         if state["current"] in self._stages.by_name:
             self._stages.current = state["current"]
 
-    def anticipate(self) -> tuple[str, Live] | None:
+    def anticipate(self, image: str | None = None) -> tuple[str, Live] | None:
         """The stage that was current last and a container context of the image it had then.
 
-        None when nothing is known, or gone. `live` returns the same context when it turns out
-        that the cells still make that image.
+        Where nothing was, a stage on ``image``; None when that is not given either, or gone.
+        `live` returns the same context when it turns out that the cells still make that image.
         """
         text = self._notebook and self.store.index.notebook(str(self._notebook))
         state = json.loads(text) if text else {}
-        digest = state.get("image") and self.store.find_image(state["image"])
+        known = state.get("image") or image
+        digest = self.store.find_image(known) if known else None
         if digest is None:
             return None
         config = self.store.image_config(self.store.manifest(digest))
         chain = self.store.image_chain(config)
-        stage = str(state["current"])
+        stage = state.get("current") or Base.stage
         self._lives[stage] = self._open(chain, config, Wish(limits=self.limits()))
         return stage, self._lives[stage]
 

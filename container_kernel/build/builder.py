@@ -41,7 +41,7 @@ class Builder:
         self._bases = Bases(place, base_folders, directory, other_notebook)
 
     def solve(self, stage: Stage, until: str | None, on_event: OnEvent, cancel: Cancel) -> None:
-        """Build the stage up to the cell ``until`` (or whole) and keep the image if it is whole.
+        """Build the stage up to the cell ``until`` (or whole); keep what is built if it is whole.
 
         Of cells other than ``until`` only steps that really run are told of.
         """
@@ -69,8 +69,12 @@ class Builder:
             cancel=cancel,
         )
         if last:
-            stage.image = self._solver.image(progress)
+            stage.progress, stage.image = progress, None
             stage.solved = stage.wanted
+
+    def image(self, progress: Progress) -> Image:
+        """What was built, as an image that is in the store."""
+        return self._solver.image(progress)
 
     def make_base(self, reference: str, cancel: Cancel) -> Image:
         """The image of anything that ``%base`` takes."""

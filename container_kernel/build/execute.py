@@ -11,15 +11,17 @@ from __future__ import annotations
 import codecs
 import os
 import shlex
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from .. import syscalls
 from ..errors import ContainerKernelError, RuntimeFailed, StepFailed
 from ..oci.changeset import Clamp, tree_digest
-from ..oci.digest import Digest
+from ..oci.digest import Digest, extend_chain
 from ..record import field, record
 from ..runtime import profile
 from ..runtime.bundle import DEFAULT_PATH, ContainerSpec, Limits, Mount, Process
@@ -53,6 +55,23 @@ class Command:
     host_network: bool = True
     caches: Mapping[str, Path] = field(default_factory=dict)
     binds: Mapping[str, Path] = field(default_factory=dict)
+
+
+OnNamed = Callable[[Digest], None]
+"""Told the chain ID of a layer that is about to be frozen."""
+
+
+@record
+class Watch:
+    """Who is told what a step does, and what may stop it.
+
+    ``named`` is called when the new layer's name is known, in another thread, while the layer is
+    written to disk.
+    """
+
+    log: Callable[[str], None]
+    cancel: Cancel
+    named: OnNamed
 
 
 @record
@@ -91,14 +110,13 @@ def run_and_freeze(
     *,
     title: str,
     epoch: int,
-    on_log: Callable[[str], None],
-    cancel: Cancel,
+    watch: Watch,
 ) -> Snapshot:
     """Run ``command`` on the file system named ``parent``; freeze and return the new layer.
 
     Raises:
         StepFailed: the command ended with an error; nothing was frozen.
-        Interrupted: ``cancel`` was set; its whole process tree is gone, nothing was frozen.
+        Interrupted: it was cancelled; its whole process tree is gone, nothing was frozen.
     """
     started = time.time()
     rootfs = _prepare(place, parent, command)
@@ -107,25 +125,53 @@ def run_and_freeze(
 
         def log(text: str) -> None:
             tail.add(text)
-            on_log(text)
+            watch.log(text)
 
-        exit_ = _run(place, rootfs, command, epoch, log, cancel)
+        exit_ = _run(place, rootfs, command, epoch, log, watch.cancel)
         if exit_.status != 0:
             raise _failure(title, exit_, tail.lines)
         rootfs.unmount()
-        return freeze(place.store, rootfs.active, title, Clamp(started, epoch))
+        return freeze(place.store, rootfs.active, title, Clamp(started, epoch), watch.named)
     except BaseException:
         rootfs.discard()
         raise
 
 
-def freeze(store: Store, active: Active, created_by: str, clamp: Clamp) -> Snapshot:
+def freeze(
+    store: Store,
+    active: Active,
+    created_by: str,
+    clamp: Clamp,
+    on_named: OnNamed = lambda chain_id: None,
+) -> Snapshot:
     """Make the layer that ``active`` holds permanent; on disk when this returns."""
     volatile.drop(active.upper)
     diff_id, size = tree_digest(
         active.upper, idmap=store.idmap, userxattr=store.userxattr, clamp=clamp
     )
-    return store.snapshots.commit(active, diff_id, size, created_by)
+    with _beside(lambda: on_named(extend_chain(active.parent, diff_id))):
+        return store.snapshots.commit(active, diff_id, size, created_by)
+
+
+@contextmanager
+def _beside(action: Callable[[], None]) -> Iterator[None]:
+    """Do ``action`` in a thread while the block runs: both wait for the disk, at once."""
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            action()
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run, name="beside")
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+    if failed:
+        raise failed[0]
 
 
 def _prepare(place: Workplace, parent: Digest, command: Command) -> Rootfs:

@@ -20,7 +20,7 @@ from ..store.snapshots import Snapshot, disk_errors
 from . import settings
 from .cancel import Cancel
 from .events import About, Image, Layer, OnEvent
-from .execute import Command, Workplace, freeze, run_and_freeze
+from .execute import Command, Watch, Workplace, freeze, run_and_freeze
 from .graph import cache_key
 from .inputs import Folder, Placer
 from .packages import command_for
@@ -140,9 +140,13 @@ class Solver:
             found = self._cached(key, step) if self._use_cache else None
             if found:
                 return found
-            snapshot = self._run(progress, step, log, cancel)
+
+            def remember(chain_id: Digest) -> None:
+                # Should the layer then not get there, this is a miss: `_cached` looks for it.
+                self._store.index.remember_layer(key, chain_id, time.monotonic() - started)
+
+            snapshot = self._run(progress, step, Watch(log, cancel, remember))
             seconds = time.monotonic() - started
-            self._store.index.remember_layer(key, snapshot.chain_id, seconds)
         return layer_of(snapshot, step.title, seconds, cached=False)
 
     def _cached(self, key: str, step: Step) -> Layer | None:
@@ -176,25 +180,23 @@ class Solver:
         self,
         progress: Progress,
         step: Shell | Packages | Copy | Download,
-        log: Callable[[str], None],
-        cancel: Cancel,
+        watch: Watch,
     ) -> Snapshot:
         if isinstance(step, Shell):
-            return self._run_command(progress, step, self._shell(progress, step), log, cancel)
+            return self._run_command(progress, step, self._shell(progress, step), watch)
         if isinstance(step, Packages):
             files = self._requirement_files(step)
             env = settings.environment(progress.config)
             command = command_for(step, self._store, files, env)
-            return self._run_command(progress, step, command, log, cancel)
-        return self._place_files(progress, step, log, cancel)
+            return self._run_command(progress, step, command, watch)
+        return self._place_files(progress, step, watch)
 
     def _run_command(
         self,
         progress: Progress,
         step: Step,
         command: Command,
-        log: Callable[[str], None],
-        cancel: Cancel,
+        watch: Watch,
     ) -> Snapshot:
         return run_and_freeze(
             self._place,
@@ -202,8 +204,7 @@ class Solver:
             command,
             title=step.title,
             epoch=progress.epoch,
-            on_log=log,
-            cancel=cancel,
+            watch=watch,
         )
 
     def _shell(self, progress: Progress, step: Shell) -> Command:
@@ -236,12 +237,11 @@ class Solver:
         self,
         progress: Progress,
         step: Copy | Download,
-        log: Callable[[str], None],
-        cancel: Cancel,
+        watch: Watch,
     ) -> Snapshot:
         started = time.time()
         if isinstance(step, Download):
-            self._fetch(step, log, cancel)
+            self._fetch(step, watch)
         rootfs = Rootfs(self._place.host, self._store, progress.chain_id)
         try:
             placer = Placer(rootfs.fd, self._store.idmap)
@@ -251,7 +251,8 @@ class Solver:
             else:
                 self._place_copies(step, placer, workdir)
             rootfs.unmount()
-            return freeze(self._store, rootfs.active, step.title, Clamp(started, progress.epoch))
+            clamp = Clamp(started, progress.epoch)
+            return freeze(self._store, rootfs.active, step.title, clamp, watch.named)
         except BaseException:
             rootfs.discard()
             raise
@@ -288,7 +289,7 @@ class Solver:
         with self._store.content.open(Digest(step.digest)) as blob:
             placer.write(blob, destination)
 
-    def _fetch(self, step: Download, log: Callable[[str], None], cancel: Cancel) -> None:
+    def _fetch(self, step: Download, watch: Watch) -> None:
         """Bring the file into the store, where its digest names it; once is enough."""
         try:
             digest = Digest(step.digest)
@@ -298,11 +299,11 @@ class Solver:
                 hint=f"sha256sum prints it: curl -L {step.url} | sha256sum",
             ) from error
         if self._store.content.has(digest):
-            log("in the store already\n")
+            watch.log("in the store already\n")
             return
         from .fetch import fetch  # urllib takes 30 ms to import: only for those who download
 
-        fetch(step.url, digest, self._place, cancel)
+        fetch(step.url, digest, self._place, watch.cancel)
 
 
 def layer_of(snapshot: Snapshot, title: str, seconds: float, *, cached: bool) -> Layer:

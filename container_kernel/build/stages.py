@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from ..errors import CellError, NoBase
 from ..record import field, record, replace
 from .events import Image
-from .progress import Numbered, Trail
+from .progress import Numbered, Progress, Trail
 from .step import Base, Items, Step
 
 
@@ -26,11 +26,16 @@ class Cell:
 
 @record(frozen=False)
 class Stage:
-    """A base and the cells on it. ``image`` is what ``solved`` was made into."""
+    """A base and the cells on it.
+
+    ``progress`` is what ``solved`` was built into, ``image`` the image made of that, once somebody
+    asked for it.
+    """
 
     name: str
     base: Base
     cells: list[Cell] = field(default_factory=list)
+    progress: Progress | None = None
     image: Image | None = None
     solved: object = None
     trail: Trail = field(default_factory=Trail)
@@ -42,8 +47,8 @@ class Stage:
 
     @property
     def is_stale(self) -> bool:
-        """True when the image is not what the cells say."""
-        return self.image is None or self.solved != self.wanted
+        """True when what is built is not what the cells say."""
+        return self.progress is None or self.solved != self.wanted
 
     def position(self, identity: str) -> int | None:
         """Where a cell is in the chain."""

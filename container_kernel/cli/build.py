@@ -42,7 +42,7 @@ class Bench:
                     self.workbench.use(stage)
                 case (*items,):
                     self._build_cell(cell, tuple(items), order)
-        return {name: self.image(name) for name in self.workbench.stages}
+        return {name: self.image(name) for name in self.workbench.stage_names}
 
     def _build_cell(self, cell: CodeCell, items: Items, order: Sequence[str]) -> None:
         self.workbench.build(

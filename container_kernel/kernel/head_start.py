@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
 
 class HeadStart:
-    """Opens the workbench, and starts in a thread what it had last. Never fails.
+    """Opens the workbench, and starts in a thread what it had last, else ``image``. Never fails.
 
     Whatever is wrong is told by the first cell, which needs the same.
     """
 
-    def __init__(self, make_workbench: Callable[[], Workbench]) -> None:
+    def __init__(self, make_workbench: Callable[[], Workbench], image: str | None = None) -> None:
         self.workbench: Workbench | None = None
         self._stage = ""
         self._launched: Launched | None = None
         self._thread: threading.Thread | None = None
         try:
             self.workbench = make_workbench()
-            found = self.workbench.anticipate()
+            found = self.workbench.anticipate(image)
         except Exception:
             return
         if found is not None:

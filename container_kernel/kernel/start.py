@@ -58,7 +58,8 @@ def main(arguments: Sequence[str], namespace: Namespace | HostError) -> None:
             raise namespace
         return _open_workbench(namespace, notebook)
 
-    head_start = HeadStart(make_workbench) if notebook and start.spec is None else None
+    is_known = (notebook or start.image) and start.spec is None
+    head_start = HeadStart(make_workbench, start.image) if is_known else None
     from .app import serve
 
     def make_cells(app: App) -> OwnCells:

@@ -64,7 +64,7 @@ def _makes_kernel(command: Command) -> bool:
 
 def names(workbench: Workbench, directory: Path) -> dict[str, Callable[[str], Iterable[str]]]:
     """Where completion finds names. The tags are read in another thread than the worker."""
-    return {"stage": lambda _: list(workbench.stages), "path": help.folder(directory)}
+    return {"stage": lambda _: workbench.stage_names, "path": help.folder(directory)}
 
 
 def _help(command: Command, context: Context) -> None:
@@ -135,7 +135,7 @@ def _image_inspect(command: Command, context: Context) -> None:
 def _image(reference: str | None, context: Context) -> Image:
     """An image by stage or name; the current stage's when none is given."""
     workbench = context.workbench
-    if reference is None or reference in workbench.stages:
+    if reference is None or reference in workbench.stage_names:
         return workbench.image(reference, on_event=context.screen.on_event, cancel=context.cancel)
     return images.image(workbench.store, images.find(workbench.store, reference))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import threading
@@ -10,7 +11,12 @@ from pathlib import Path
 
 from .. import syscalls
 from ..errors import HostError
+from ..folders import remove_tree
 from ..store.snapshots import Active
+
+# fsync(2) in a step and the sync at its unmount do nothing: what is frozen is synced once, by the
+# store, and what is not may be lost. Since Linux 5.10.
+_VOLATILE = ",volatile"
 
 
 def mount(
@@ -32,15 +38,25 @@ def mount(
         "userxattr" if userxattr else "redirect_dir=off,metacopy=off,index=off",
     ]
     data = ",".join(options)
-    if len(data) >= os.sysconf("SC_PAGE_SIZE"):
+    if len(data) + len(_VOLATILE) >= os.sysconf("SC_PAGE_SIZE"):
         raise HostError(
             f"{len(lowers)} layers are more than an overlay mount can name",
             hint="join some build cells into one",
         )
 
+    # What a volatile overlay leaves there, to be refused after a crash; ours is not used after one.
+    left = active.work / "work" / "incompat"
+    if left.exists():
+        remove_tree(left)
+
     def attach() -> None:
         os.chdir(folder)
-        syscalls.mount("overlay", str(target), "overlay", syscalls.MS_NODEV, data)
+        try:
+            syscalls.mount("overlay", str(target), "overlay", syscalls.MS_NODEV, data + _VOLATILE)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            syscalls.mount("overlay", str(target), "overlay", syscalls.MS_NODEV, data)
 
     try:
         _with_own_working_directory(attach)

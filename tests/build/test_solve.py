@@ -308,9 +308,10 @@ def test_a_notebook_is_remembered(make_bench, folder, unique):
         first.workbench.build(
             f"c{number}", code, build_items(code), on_event=first.events.append, cancel=Cancel()
         )
+    digest = first.image().digest
     second = make_bench(notebook=folder / "mine.ipynb")
     assert second.workbench.recall()
-    assert second.image().digest == first.image().digest
+    assert second.image().digest == digest
 
 
 @pytest.fixture
@@ -321,6 +322,7 @@ def opened_again(make_bench, folder, unique):
     first = make_bench(notebook=folder / "mine.ipynb")
     for cell_id, code in cells.items():
         build_cell(first, cell_id, code)
+    first.image()
     return make_bench(notebook=folder / "mine.ipynb")
 
 
@@ -354,6 +356,15 @@ def test_an_image_that_is_another_by_now_is_not_run(opened_again, cell_id, code,
     live = live_of(opened_again)
     assert live is not anticipated
     assert ("WORD=two" in live.config.env, live.read("/r")) in [(False, "other\n"), (True, "r\n")]
+
+
+def test_a_given_image_is_anticipated_where_nothing_is_known(make_bench, opened_again):
+    tag = f"given-{os.getpid()}"
+    opened_again.workbench.recall()
+    opened_again.image()
+    opened_again.workbench.tag(tag)
+    _, live = make_bench().workbench.anticipate(tag)
+    assert live.read("/r") == "r\n"
 
 
 def test_nothing_is_anticipated_where_nothing_is_known(make_bench, folder, opened_again):
