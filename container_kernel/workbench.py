@@ -240,11 +240,12 @@ class Workbench:
         self.store.tags.set(name, image.digest)
         return image
 
-    def find_image(self, reference: str) -> Image:
+    def find_image(self, reference: str, cancel: Cancel | None = None) -> Image:
         """An image by stage, tag, or digest; anything that ``%base`` takes is made."""
+        cancel = cancel or Cancel()
         if reference in self._stages.by_name:
-            return self.image(reference, on_event=self._on_event, cancel=Cancel())
-        return self._builder.make_base(reference, Cancel())
+            return self.image(reference, on_event=self._on_event, cancel=cancel)
+        return self._builder.make_base(reference, cancel)
 
     def close(self) -> None:
         """End every container and close the store. What was built is remembered."""

@@ -111,7 +111,7 @@ def _shell(commands: Commands[Parser]) -> None:
 def _add_container(made: Parser) -> None:
     made.add_argument("--image", metavar="REF", help="a tag, a base or a notebook")
     made.add_argument("--net", choices=("host", "none"), default="none")
-    made.add_argument("--memory", type=_value(values.size), metavar="SIZE", help="such as 512m")
+    made.add_argument("--memory", type=_value(values.memory), metavar="SIZE", help="such as 512m")
     made.add_argument("--cpus", type=_value(values.cpus), metavar="NUMBER", help="such as 1.5")
     made.add_argument("--pids", type=_value(values.count), metavar="NUMBER")
     made.add_argument("--timeout", type=_value(values.duration), metavar="TIME", help="such as 30s")

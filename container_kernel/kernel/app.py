@@ -172,6 +172,8 @@ class App:
         task = Task(request, self.count + 1)
         if not task.counts:
             task.count = self.count
+        if not task.silent:
+            self.front.outputs.begin(task.count, request.message.metadata.get("cellId"))
         code = request.content.get("code")
         try:
             if not isinstance(code, str):

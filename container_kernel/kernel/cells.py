@@ -100,7 +100,12 @@ class OwnCells:
                 self._build(publisher, cell, screen, cancel)
             else:
                 context = verbs.Context(
-                    self._workbench(), screen, cancel, self._directory, inner.info if inner else {}
+                    self._workbench(),
+                    screen,
+                    cancel,
+                    self._directory,
+                    inner.info if inner else {},
+                    self._app.front.outputs,
                 )
                 for command in cell.commands:
                     cancel.check()

@@ -97,7 +97,7 @@ _PIP_FLAGS = (
 _LIMITS = (
     Flag("--net", "host shares the host's network; default none", "host|none",
          choices=("host", "none"), default="none"),
-    Flag("--memory", "the most memory, for example 512m or 2g", "SIZE", read=values.size),
+    Flag("--memory", "the most memory, for example 512m or 2g", "SIZE", read=values.memory),
     Flag("--cpus", "how many processors, for example 1.5", "NUMBER", read=values.cpus),
     Flag("--pids", "the most processes and threads", "NUMBER", read=values.count),
     Flag("--timeout", "stop after this long, for example 30s or 5m", "TIME", read=values.duration),
@@ -208,7 +208,14 @@ _COMMANDS = (
           example="%%sh\nls -l /work", flags=(_STAGE,)),
     Magic(
         name="run", takes="[CMD]...", is_cell=True, is_verbatim=True, flags=(
-            _STAGE, Flag("--image", "an image of the store instead", "NAME", kind="tag"), *_LIMITS),
+            _STAGE, Flag("--image", "an image instead: what %base takes", "REF", kind="tag"),
+            *_LIMITS,
+            Flag("--as-root", "as the image's root, with what that may do in a container"),
+            Flag("--stdin", "a file of the notebook's folder as its input", "FILE", kind="path"),
+            Flag("--stdin-cell", "what an earlier cell printed as its input", "NUMBER|ID|last"),
+            Flag("--meters", "show how long it took, its CPU time and its peak memory"),
+        ),
+        already=("--fresh",),
         summary="Run the cell, or CMD, in a fresh container with these limits.",
         details="Without CMD the body is a shell script; with CMD the body is its input. "
         "The container is gone afterwards.",

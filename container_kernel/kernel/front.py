@@ -9,6 +9,7 @@ import zmq
 
 from ..record import record
 from .loop import Loop, report
+from .outputs import Outputs
 from .wire import (
     DELIMITER,
     ConnectionInfo,
@@ -64,6 +65,7 @@ class Front:
         self._signer = Signer(info.key, info.signature_scheme)
         self._history = History()
         self.session = Session(self._signer)
+        self.outputs = Outputs()
         self.context = zmq.Context()
         self._sockets = {
             "shell": self._bind(zmq.ROUTER, info.address("shell")),
@@ -144,6 +146,8 @@ class Front:
 
     def send(self, channel: str, identities: Sequence[bytes], frames: Sequence[bytes]) -> None:
         """Send frames that are signed already; a front end that has left is no error."""
+        if channel == "iopub":
+            self.outputs.note(frames)
         try:
             self._sockets[channel].send_multipart([*identities, *frames], zmq.NOBLOCK)
         except zmq.ZMQError as error:

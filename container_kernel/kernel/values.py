@@ -6,6 +6,8 @@ import re
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmgt])(?:i?b)?|b)?", re.IGNORECASE)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
+LEAST_MEMORY = 6 * 1024**2
+"""Below it not even the OCI runtime gets a container started."""
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -22,6 +24,18 @@ def size(text: str) -> int:
         amount = int(float(match[1]) * 1024 ** _POWERS[(match[2] or "").lower()])
     if amount <= 0:
         raise ValueError("a size such as 512m or 2g")
+    return amount
+
+
+def memory(text: str) -> int:
+    """Bytes of a memory limit that a container can start with.
+
+    Raises:
+        ValueError: it is no amount, or one that no container can have.
+    """
+    amount = size(text)
+    if not LEAST_MEMORY <= amount < 1 << 60:
+        raise ValueError("a size from 6m on, such as 512m or 2g")
     return amount
 
 
@@ -55,8 +69,8 @@ def cpus(text: str) -> float:
     Raises:
         ValueError: it is something else.
     """
-    if not re.fullmatch(r"\d{1,6}(\.\d+)?", text) or float(text) <= 0:
-        raise ValueError("a number above zero such as 0.5 or 2")
+    if not re.fullmatch(r"\d{1,6}(\.\d+)?", text) or float(text) < 0.01:
+        raise ValueError("a number from 0.01 on, such as 0.5 or 2")
     return float(text)
 
 

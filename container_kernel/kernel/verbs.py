@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from ..errors import BadArguments, NoBase
 from ..record import record
 from . import help, images
 from .magics import Command
+from .outputs import Outputs
 from .pump import pump
 from .wire import Dict
 
@@ -34,6 +34,7 @@ class Context:
     cancel: Cancel
     directory: Path
     inner: Dict
+    outputs: Outputs
 
 
 @record
@@ -196,33 +197,9 @@ def _sh(command: Command, context: Context) -> None:
 
 
 def _run(command: Command, context: Context) -> None:
-    from ..runtime.live import Wish
+    from . import fresh
 
-    workbench, args = context.workbench, command.args
-    image = _image(args["image"] or args["stage"], context)
-    limits = workbench.limits(memory_bytes=args["memory"], pids=args["pids"], cpus=args["cpus"])
-    wish = Wish(host_network=args["net"] == "host", limits=limits)
-    live = workbench.fresh(image, wish)
-    try:
-        stdin = _memory_file(command.body or "") if args.words else None
-        argv = list(args.words) or ["sh", "-c", command.body or ""]
-        try:
-            container = live.start(argv, {}, stdin=stdin)
-        finally:
-            if stdin is not None:
-                os.close(stdin)
-        pump(container, context.screen.stream, context.cancel, timeout_s=args["timeout"])
-    finally:
-        live.close()
-
-
-def _memory_file(text: str) -> int:
-    """A file that is nowhere, with ``text`` in it, to be read from its start."""
-    fd = os.memfd_create("stdin")
-    with os.fdopen(os.dup(fd), "w", encoding="utf-8") as file:
-        file.write(text)
-    os.lseek(fd, 0, os.SEEK_SET)
-    return fd
+    fresh.run(command, context)
 
 
 _VERBS: dict[str, Callable[[Command, Context], None]] = {

@@ -46,6 +46,23 @@ class CgroupParent:
             file = inside + "/memory.events"
         return _field(_ROOT / file, "oom_kill")
 
+    def cpu_seconds(self, name: str) -> float | None:
+        """The processor time of that container so far; None when it is not counted."""
+        inside = self.child(name).lstrip("/")
+        if self.version == 2:
+            microseconds = _field(_ROOT / inside / "cpu.stat", "usage_usec")
+            return microseconds / 1e6 if microseconds else None
+        nanoseconds = _number(_ROOT / "cpuacct" / inside / "cpuacct.usage")
+        return nanoseconds / 1e9 if nanoseconds else None
+
+    def peak_memory_bytes(self, name: str) -> int | None:
+        """The most memory that container had at one time; None when it is not counted."""
+        inside = self.child(name).lstrip("/")
+        file = inside + "/memory.peak"
+        if self.version == 1:
+            file = "memory/" + inside + "/memory.max_usage_in_bytes"
+        return _number(_ROOT / file)
+
     def remove(self, name: str) -> None:
         """Remove that container's cgroup; its processes are gone."""
         for folder in self.folders(name):
@@ -103,6 +120,13 @@ def own_path() -> str:
         if line.startswith("0::"):
             return line[3:].removesuffix(f"/{_LEAF}")
     return ""
+
+
+def _number(file: Path) -> int | None:
+    try:
+        return int(file.read_text())
+    except (OSError, ValueError):
+        return None
 
 
 def _field(file: Path, name: str) -> int:

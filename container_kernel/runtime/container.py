@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import resource
 import signal
 import subprocess
 import threading
@@ -57,6 +58,18 @@ class Exit:
         return 128 + self.signal if self.signal is not None else self.code or 0
 
 
+@record
+class Usage:
+    """What a container used, all its processes together.
+
+    Where no cgroup counts, those that nobody waited for are left out, and ``peak_memory_bytes`` is
+    that of the largest process.
+    """
+
+    cpu_seconds: float
+    peak_memory_bytes: int
+
+
 class Container:
     """A started process in namespaces of its own, with its two output pipes.
 
@@ -87,6 +100,7 @@ class Container:
         self._has_init = has_init
         self._leftovers = leftovers
         self._exit: Exit | None = None
+        self._used: resource.struct_rusage | None = None
         self._waiting = threading.Lock()
 
     def poll(self) -> Exit | None:
@@ -99,10 +113,19 @@ class Container:
             return None
         with self._waiting:
             if self._exit is None:
-                status = _wait_for(self.pid)
+                status, self._used = _wait_for(self.pid)
                 _first_processes.discard(self.pid)
                 self._exit = self._describe(os.waitstatus_to_exitcode(status))
             return self._exit
+
+    def usage(self) -> Usage | None:
+        """What it used; None while it runs. To be asked before `delete`."""
+        used = self._used
+        if used is None:
+            return None
+        counted = self._cgroup.cpu_seconds(self.name) if self._cgroup else None
+        peak = self._cgroup.peak_memory_bytes(self.name) if self._cgroup else None
+        return Usage(counted or used.ru_utime + used.ru_stime, peak or used.ru_maxrss * 1024)
 
     def interrupt(self) -> None:
         """Send SIGINT as a terminal would: to the foreground process group."""
@@ -255,10 +278,13 @@ class OciRuntime:
             return Container(int(pid_file.read_text()), name, stdout, stderr, leftovers=(folder,))
 
     def _with_init(self, spec: ContainerSpec) -> ContainerSpec:
+        """The init process in front of the command; it is not one of those that are limited."""
         assert self.init is not None
+        pids = spec.limits.pids
+        limits = replace(spec.limits, pids=pids and pids + 1)
         process = replace(spec.process, args=(INIT_PATH, "--", *spec.process.args))
         mount = bundle.Mount.bind(self.init, INIT_PATH, readonly=True)
-        return replace(spec, process=process, mounts=(*spec.mounts, mount))
+        return replace(spec, process=process, limits=limits, mounts=(*spec.mounts, mount))
 
     def _spawn(
         self, argv: list[str], folder: Path, stdin: int | None, *, merge_output: bool = False
@@ -329,14 +355,15 @@ def _reap_unknown() -> None:
             continue
 
 
-def _wait_for(pid: int) -> int:
-    """The exit status of a process that ended. For a moment after crun has returned, a helper
-    of its own can still be the parent; the process becomes our child when that has ended.
+def _wait_for(pid: int) -> tuple[int, resource.struct_rusage]:
+    """The exit status of a process that ended, and what it used. For a moment after crun has
+    returned, a helper of its own can still be the parent; the process becomes our child when that
+    has ended.
     """
     deadline = time.monotonic() + 10
     while True:
         try:
-            return os.waitpid(pid, 0)[1]
+            return os.wait4(pid, 0)[1:]
         except ChildProcessError:
             if time.monotonic() > deadline:
                 raise

@@ -1,0 +1,134 @@
+"""Fresh: ``%%run``, a cell in a container of its own that is gone afterwards."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from ..build.inputs import Entry, Folder
+from ..display import amounts
+from ..errors import BadArguments, CellError
+from ..runtime.live import Wish
+from . import images
+from .arguments import Arguments
+from .magics import Command
+from .pump import pump
+
+if TYPE_CHECKING:
+    from ..build.events import Image
+    from ..runtime.container import Usage
+    from ..runtime.live import Live
+    from .verbs import Context
+
+
+def run(command: Command, context: Context) -> None:
+    """Run the body, or the command with the body as its input.
+
+    Raises:
+        CommandFailed: it ended with another status than 0, or took too long.
+        CellError: the image or the input is not there, or two of each are named.
+    """
+    args = command.args
+    stdin = _stdin(command, context)
+    try:
+        live = _open(args, context)
+    except BaseException:
+        _close(stdin)
+        raise
+    try:
+        argv = list(args.words) or ["sh", "-c", command.body or ""]
+        started = time.monotonic()
+        try:
+            container = live.start(argv, {}, stdin=stdin)
+        finally:
+            _close(stdin)
+        try:
+            pump(container, context.screen.stream, context.cancel, timeout_s=args["timeout"])
+        finally:
+            if args["meters"]:
+                shown = _meters(time.monotonic() - started, container.usage())
+                context.screen.show({"text/plain": shown})
+    finally:
+        live.close()
+
+
+def _open(args: Arguments, context: Context) -> Live:
+    workbench = context.workbench
+    image = _image(args, context)
+    limits = workbench.limits(memory_bytes=args["memory"], pids=args["pids"], cpus=args["cpus"])
+    if (args["memory"] or args["cpus"]) and workbench.host.runtime.cgroup is None:
+        context.screen.stream(
+            "stderr",
+            "--memory and --cpus are not in force: this host lends us no cgroup "
+            "(container-kernel doctor tells more)\n",
+        )
+    wish = Wish(host_network=args["net"] == "host", limits=limits, as_root=args["as-root"])
+    return workbench.fresh(image, wish)
+
+
+def _image(args: Arguments, context: Context) -> Image:
+    workbench, reference = context.workbench, args["image"]
+    if reference is None:
+        stage = args["stage"]
+        return workbench.image(stage, on_event=context.screen.on_event, cancel=context.cancel)
+    if args["stage"] is not None:
+        raise BadArguments("%%run takes --stage or --image, found both", hint="leave one out")
+    if digest := workbench.store.find_image(reference):
+        return images.image(workbench.store, digest)
+    return workbench.find_image(reference, context.cancel)
+
+
+def _meters(seconds: float, usage: Usage | None) -> str:
+    parts = [f"took {amounts.seconds(seconds)}"]
+    if usage:
+        parts.append(f"CPU {amounts.seconds(usage.cpu_seconds)}")
+        parts.append(f"memory {amounts.size(usage.peak_memory_bytes)} at most")
+    return " · ".join(parts)
+
+
+# Standard input
+
+
+def _stdin(command: Command, context: Context) -> int | None:
+    """What the command reads: a descriptor, or None for nothing."""
+    args, body = command.args, command.body or ""
+    named = [flag for flag in ("stdin", "stdin-cell") if args[flag] is not None]
+    is_input = bool(args.words and body.strip())
+    if len(named) + is_input > 1:
+        found = " and ".join([*(f"--{flag}" for flag in named), *["the body"] * is_input])
+        raise BadArguments(f"%%run takes its input from one place, found {found}")
+    if args["stdin"] is not None:
+        return _file(args["stdin"], context)
+    if args["stdin-cell"] is not None:
+        return _memory_file(context.outputs.text(args["stdin-cell"]))
+    return _memory_file(body) if args.words else None
+
+
+def _file(name: str, context: Context) -> int:
+    """A file of the notebook's folder. Run cells can put links there: none leads outside."""
+    with closing(Folder.of_notebook(context.directory)) as folder:
+        folder.check(name)
+        try:
+            with folder.open(name, Entry("", 0)) as file:
+                if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    return os.dup(file.fileno())
+        except IsADirectoryError:
+            pass
+    raise CellError(f"--stdin takes a file, and {name} is none")
+
+
+def _memory_file(text: str) -> int:
+    """A file that is nowhere, with ``text`` in it, to be read from its start."""
+    fd = os.memfd_create("stdin")
+    with os.fdopen(os.dup(fd), "w", encoding="utf-8") as file:
+        file.write(text)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def _close(fd: int | None) -> None:
+    if fd is not None:
+        os.close(fd)
