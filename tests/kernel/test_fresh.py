@@ -47,7 +47,8 @@ def test_no_link_leads_to_a_file_of_the_host(kernel, folder):
     kernel.run("ln -sf /etc/passwd /work/link; ln -sf ../../../../etc/passwd /work/up")
     for name in ("link", "up", "../x", "/etc/passwd", "missing"):
         assert name in failure(kernel, f"%%run --stdin {name} cat")
-    os.mkfifo(folder / "fifo")
+    if not (folder / "fifo").exists():
+        os.mkfifo(folder / "fifo")
     assert "--stdin takes a file" in failure(kernel, "%%run --stdin fifo cat")
     assert "--stdin takes a file" in failure(kernel, "%%run --stdin . cat")
 
