@@ -7,15 +7,18 @@ anything: the container is not trusted.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import os
 from abc import abstractmethod
 from functools import partial
 from typing import TYPE_CHECKING
 
-from .front import Request
+from .front import Request, topic
 from .inner import Inner, Surroundings, Task
 from .loop import guarded, report
 from .publisher import Publisher
+from .recollection import Recollection
 from .stream import Stream
 from .wire import Dict, dump, parse_object
 
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
 _LINE_LIMIT = 64 << 20
 _RETRY_S = 0.002
 _OUTPUTS = {"display_data", "update_display_data", "execute_result", "clear_output"}
+_COMMS = {"comm_open", "comm_msg", "comm_close"}
+_REMEMBERED = 200
+"""So many cells' threads may still have their output shown where the cell is."""
 
 
 class AgentInner(Inner):
@@ -35,6 +41,7 @@ class AgentInner(Inner):
         self.agent = launched.agent
         self._unsent = b""
         self._last: Publisher | None = None
+        self._recollection = Recollection()
         self._streams = {
             name: Stream(around.loop, lambda text, name=name: self._publish_text(name, text))  # type: ignore[misc]
             for name in ("stdout", "stderr")
@@ -48,10 +55,26 @@ class AgentInner(Inner):
         self._last.is_announced = task.announced
         self._last.announce(task.count)
         task.is_shown = True
+        if task.counts:
+            self._recollection.add(task.count, task.request.content["code"])
         self._send_cell(task)
 
     @abstractmethod
     def _send_cell(self, task: Task) -> None: ...
+
+    def forward(self, request: Request) -> bool:
+        """Answer what we know of the session without asking it."""
+        if request.msg_type != "history_request":
+            return False
+        self.front.status(request, "busy")
+        self._answer(request, self._recollection.answer(request.content))
+        return True
+
+    def _answer(self, request: Request, content: Dict) -> None:
+        """Reply to a request that was told to be busy before."""
+        reply = request.msg_type.removesuffix("_request") + "_reply"
+        self.front.reply(request, reply, content)
+        self.front.status(request, "idle")
 
     def interrupt(self) -> None:
         """As Ctrl-C in a terminal."""
@@ -126,14 +149,26 @@ class PythonInner(AgentInner):
         self._lines = bytearray()
         self._searched = 0
         self._asked: dict[str, Request] = {}
+        self._cells: dict[str, Publisher] = {}
+        self._beside: dict[tuple[str, str], Stream] = {}
+        self._cell: Publisher | None = None
         super().__init__(launched, around)
         self.loop.add_reader(self.agent.events, self._read)
+
+    @property
+    def has_magics(self) -> bool:
+        """It has the everyday ones, and says of others what they need."""
+        return True
 
     def _tell(self, op: str, **fields: object) -> None:
         self._send(dump({"op": op, **fields}) + b"\n")
 
     def _send_cell(self, task: Task) -> None:
         content = task.request.content
+        assert self._last is not None
+        self._cell = self._cells[task.request.msg_id] = self._last
+        if len(self._cells) > _REMEMBERED:
+            del self._cells[next(iter(self._cells))]
         self._tell(
             "execute",
             id=task.request.msg_id,
@@ -146,17 +181,16 @@ class PythonInner(AgentInner):
         )
 
     def forward(self, request: Request) -> bool:
-        """Look-ups, and the answer to ``input()``."""
-        content = request.content
+        """Look-ups, comms, and the answer to ``input()``."""
         if request.msg_type == "input_reply":
-            self._tell("input_reply", value=str(content.get("value", "")))
+            self._tell("input_reply", value=str(request.content.get("value", "")))
             return True
         arguments = _arguments(request)
         if arguments is None:
-            return False
+            return super().forward(request)
         self._asked[request.msg_id] = request
         self.front.status(request, "busy")
-        op = request.msg_type.removesuffix("_request")
+        op = "comm" if request.msg_type in _COMMS else request.msg_type.removesuffix("_request")
         self._tell(op, id=request.msg_id, **arguments)
         return True
 
@@ -165,6 +199,11 @@ class PythonInner(AgentInner):
         while self._read():
             continue
         super().drain()
+
+    def _flush(self, *, final: bool = False) -> None:
+        super()._flush(final=final)
+        for stream in self._beside.values():
+            stream.flush(final=final)
 
     def _read(self) -> bool:
         if self.is_closed:
@@ -196,35 +235,87 @@ class PythonInner(AgentInner):
         elif op == "reply":
             self._on_reply(str(event.get("id")), content)
         elif op == "publish":
-            self._on_publish(event.get("type"), content, is_sync=bool(event.get("sync")))
+            self._on_publish(event, content)
+        elif op == "stream":
+            self._on_stream(event)
+        elif op == "begin":
+            self._on_begin(str(event.get("id")))
         elif op == "input_request" and self.task is not None:
             self._flush()
             prompt, password = str(event.get("prompt", "")), bool(event.get("password"))
             if self.task.request.content.get("allow_stdin"):
                 self.front.ask(self.task.request, prompt, password=password)
 
-    def _on_publish(self, kind: object, content: Dict, *, is_sync: bool) -> None:
+    def _on_publish(self, event: Dict, content: Dict) -> None:
         self._flush()
-        if is_sync:
+        if event.get("sync"):
             self._tell("ack")
-        if kind in _OUTPUTS and self._last is not None:
-            self._last.output(str(kind), content)
+        kind = event.get("type")
+        publisher = self._publisher_of(event)
+        if kind == "execute_result":
+            self._recollection.note_result(content)
+        if publisher is None:
+            return
+        if kind in _OUTPUTS:
+            publisher.output(str(kind), content)
+        elif kind in _COMMS:
+            self._publish_comm(publisher.request, str(kind), content, event)
+
+    def _publisher_of(self, event: Dict) -> Publisher | None:
+        """Who speaks for the cell an event names; for the last one when it names none."""
+        cell = event.get("cell")
+        return self._cells.get(cell, self._last) if isinstance(cell, str) else self._last
+
+    def _publish_comm(self, request: Request, kind: str, content: Dict, event: Dict) -> None:
+        session, metadata = self.front.session, event.get("metadata")
+        frames = session.frames(
+            kind,
+            content,
+            request.message.dicts[0],
+            metadata=metadata if isinstance(metadata, dict) else None,
+        )
+        self.front.send("iopub", [topic(session.id, kind)], [*frames, *_buffers(event)])
+
+    def _on_stream(self, event: Dict) -> None:
+        """What a thread printed whose cell is not the last one."""
+        cell, name = event.get("cell"), event.get("name")
+        publisher = self._publisher_of(event)
+        if publisher is None or not isinstance(cell, str) or name not in ("stdout", "stderr"):
+            return
+        if (cell, name) not in self._beside:
+            if len(self._beside) >= _REMEMBERED:
+                self._beside.clear()
+            say = partial(publisher.stream, name)
+            self._beside[cell, name] = Stream(self.loop, say)
+        self._beside[cell, name].write(str(event.get("text", "")).encode("utf-8", "replace"))
+
+    def _on_begin(self, msg_id: str) -> None:
+        """A comm's message is being handled: what comes now is its own, as a cell's is."""
+        request = self._asked.get(msg_id)
+        if request is not None:
+            self._flush()
+            self._last = Publisher(self.front, request)
 
     def _on_reply(self, msg_id: str, content: Dict) -> None:
         if self.task is not None and msg_id == self.task.request.msg_id:
             self._end_execute(content)
             return
         request = self._asked.pop(msg_id, None)
-        if request is not None:
-            reply = request.msg_type.removesuffix("_request") + "_reply"
-            self.front.reply(request, reply, content)
+        if request is None:
+            return
+        if request.msg_type in _COMMS:
+            self._flush()
+            self._last = self._cell
             self.front.status(request, "idle")
+        else:
+            self._answer(request, content)
 
     def _end_execute(self, content: Dict) -> None:
         if content.get("status") == "ok":
-            found = content.get("user_expressions")
-            if self._last is not None and isinstance(found, dict):
-                self._last.user_expressions = found
+            found, payload = content.get("user_expressions"), content.get("payload")
+            if self._last is not None:
+                self._last.user_expressions = found if isinstance(found, dict) else {}
+                self._last.payload = payload if isinstance(payload, list) else []
             self._end_cell(None)
             return
         lines = content.get("traceback")
@@ -233,101 +324,48 @@ class PythonInner(AgentInner):
         self._end_cell({"ename": name, "evalue": value, "traceback": lines})
 
     def _disconnect(self) -> None:
+        for request in self._asked.values():
+            if request.msg_type in _COMMS:
+                self.front.status(request, "idle")
+            else:
+                self._answer(request, _GONE)
+        self._asked.clear()
+        for stream in self._beside.values():
+            stream.flush()
         self.loop.remove_reader(self.agent.events)
         super()._disconnect()
 
 
-class ShellInner(AgentInner):
-    """The agent in an image that has only ``sh``.
-
-    Its prompt says that a cell is over: a mark nobody can guess, the number of
-    the cell, the exit status.
-    """
-
-    def __init__(self, launched: Launched, around: Surroundings) -> None:
-        self._mark = os.urandom(8).hex().encode()
-        self._number = 0
-        self._held = {"stdout": b"", "stderr": b""}
-        super().__init__(launched, around)
-        prompt = f"{self._mark.decode()}$__ck_id:$?:"
-        self._send(f". '{self.agent.file}'; __ck_id=0; PS1='{prompt}'\n".encode())
-
-    def _send_cell(self, task: Task) -> None:
-        self._number += 1
-        code = escaped(task.request.content["code"])
-        self._send(b"__ck_id=%d; __ck_run '%s'\n" % (self._number, code))
-
-    def forward(self, request: Request) -> bool:
-        """It knows nothing but cells."""
-        return False
-
-    def _on_output(self, name: str, data: bytes) -> None:
-        # Most shells prompt on standard error, busybox without a terminal on standard output.
-        self._held[name] += data
-        while self._take_prompt(name):
-            continue
-        held = self._held[name]
-        # A mark may be cut in two; its first half waits for the second.
-        start = held.find(self._mark)
-        start = len(held) - _overlap(held, self._mark) if start < 0 else start
-        self._held[name] = held[start:]
-        self._on_text(name, held[:start])
-
-    def _take_prompt(self, name: str) -> bool:
-        """Act on the first whole prompt; False if there is none."""
-        before, mark, after = self._held[name].partition(self._mark)
-        parts = after.split(b":", 2)
-        if not mark or len(parts) < 3:
-            return False
-        self._held[name] = parts[2]
-        self._on_text(name, before)
-        self._on_prompt(parts[0], parts[1])
-        return True
-
-    def _on_text(self, name: str, text: bytes) -> None:
-        if text and self.is_ready:
-            super()._on_output(name, text)
-
-    def _on_prompt(self, number: bytes, status: bytes) -> None:
-        if not self.is_ready:
-            self.process.drain("stderr")  # what an interactive shell says of having no terminal
-            self._held["stderr"] = b""
-            self._became_ready(_SHELL_INFO)
-        elif number == b"%d" % self._number and self.task is not None:
-            self._end_cell(None if status == b"0" else _failure(status.decode("ascii", "replace")))
+_GONE: Dict = {
+    "status": "error",
+    "ename": "InnerKernelDied",
+    "evalue": "the kernel in the container ended",
+    "traceback": [],
+}
 
 
-def _failure(status: str) -> Dict:
-    if status == "130":
-        return {
-            "ename": "KeyboardInterrupt",
-            "evalue": "",
-            "traceback": ["\x1b[31mKeyboardInterrupt\x1b[0m"],
-        }
-    message = f"the cell ended with exit status {status}"
-    shown = f"\x1b[31mExitStatus\x1b[0m: {message}"
-    return {"ename": "ExitStatus", "evalue": message, "traceback": [shown]}
-
-
-def escaped(text: str) -> bytes:
-    """Text as an argument of ``printf %b`` between single quotes."""
-    safe = b'abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 _-./=:,+$"(){}[];|&<>'
-    data = text.replace("\0", "").encode("utf-8", "replace")
-    return b"".join(b"%c" % byte if byte in safe else b"\\0%03o" % byte for byte in data)
-
-
-def _overlap(data: bytes, mark: bytes) -> int:
-    """How many bytes at the end of ``data`` may begin ``mark``."""
-    sizes = range(min(len(data), len(mark) - 1), 0, -1)
-    return next((size for size in sizes if mark.startswith(data[-size:])), 0)
+def _buffers(event: Dict) -> list[bytes]:
+    """The binary parts of a comm's message."""
+    found = event.get("buffers")
+    try:
+        return [base64.b64decode(one) for one in found] if isinstance(found, list) else []
+    except (TypeError, ValueError, binascii.Error):
+        return []
 
 
 def _arguments(request: Request) -> Dict | None:
-    """What a look-up asks, checked; None if it is none."""
-    content = request.content
-    kind = request.msg_type
-    if kind == "history_request":
-        return {key: content[key] for key in _HISTORY if key in content}
+    """What a request asks of the session, checked; None if it asks nothing that we know."""
+    content, kind = request.content, request.msg_type
+    if kind == "comm_info_request":
+        return {"target_name": content.get("target_name")}
+    if kind in _COMMS:
+        return {
+            "type": kind,
+            "content": content,
+            "header": request.message.header,
+            "metadata": request.message.metadata,
+            "buffers": [base64.b64encode(one).decode() for one in request.message.buffers],
+        }
     if kind not in ("complete_request", "inspect_request", "is_complete_request"):
         return None
     code = content.get("code")
@@ -335,19 +373,3 @@ def _arguments(request: Request) -> Dict | None:
     cursor = content.get("cursor_pos")
     cursor = cursor if isinstance(cursor, int) and 0 <= cursor <= len(code) else len(code)
     return {"code": code, "cursor_pos": cursor, "detail_level": content.get("detail_level", 0)}
-
-
-_HISTORY = ("hist_access_type", "output", "raw", "start", "stop", "n", "pattern", "unique")
-_SHELL_INFO: Dict = {
-    "implementation": "container_kernel.agent",
-    "banner": "sh",
-    "language_info": {
-        "name": "bash",
-        "version": "",
-        "mimetype": "text/x-sh",
-        "codemirror_mode": "shell",
-        "pygments_lexer": "bash",
-        "nbconvert_exporter": "script",
-        "file_extension": ".sh",
-    },
-}

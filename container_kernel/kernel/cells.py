@@ -73,7 +73,7 @@ class OwnCells:
     @property
     def _has_inner_magics(self) -> bool:
         inner = self._app.inners.ready
-        return inner is None or inner.is_ipython
+        return inner is None or inner.has_magics
 
     # Running
 

@@ -93,6 +93,11 @@ class Inner(ABC):
         """Whether it has IPython's magics."""
         return self.info.get("implementation") == "ipython"
 
+    @property
+    def has_magics(self) -> bool:
+        """Whether it knows magics, so that what is not ours is its own to judge."""
+        return self.is_ipython
+
     @abstractmethod
     def execute(self, task: Task) -> None:
         """Run a cell. ``on_done`` or ``on_death`` follows."""

@@ -200,12 +200,16 @@ def _open(launched: Launched, around: Surroundings) -> Inner:
         from .zmq_inner import ZmqInner
 
         return ZmqInner(launched, around)
-    from .agent_inner import PythonInner, ShellInner
     from .launch import PYTHON_AGENT
 
     assert launched.agent is not None
-    kind = PythonInner if launched.agent.kind == PYTHON_AGENT else ShellInner
-    return kind(launched, around)
+    if launched.agent.kind == PYTHON_AGENT:
+        from .agent_inner import PythonInner
+
+        return PythonInner(launched, around)
+    from .shell_inner import ShellInner
+
+    return ShellInner(launched, around)
 
 
 def _obituary(inner: Inner) -> InnerKernelDied:

@@ -40,10 +40,11 @@ class Launched:
 
 @record
 class Agent:
-    """An agent that was started: its kind, its file inside, the host's ends of its FIFOs."""
+    """An agent that was started: its kind, its files inside, the host's ends of its FIFOs."""
 
     kind: str
     file: str
+    events_inside: str
     commands: int
     events: int
 
@@ -101,12 +102,12 @@ def _present(live: Live, command: str, path: str) -> str:
 
 def _launch_agent(live: Live, mailbox: Mailbox, kind: str) -> Launched:
     name = {PYTHON_AGENT: "python.py", SHELL_AGENT: "shell.sh"}[kind]
-    source = Path(agent.__path__[0], name).read_bytes()
-    file = mailbox.write(name, source)
+    head, later = halves(Path(agent.__path__[0], name).read_bytes())
+    file = mailbox.write(name, head)
     fifos = [mailbox.fifo("commands"), mailbox.fifo("events")]
     commands, events = mailbox.inside("commands"), mailbox.inside("events")
     if kind == PYTHON_AGENT:
-        argv = ["python3", "-u", file, commands, events]
+        argv = ["python3", "-u", file, commands, events, mailbox.write("later.py", later)]
     else:
         # Interactive, so that an error or an interrupt ends the cell and not the shell.
         argv = ["sh", "-c", f"PS1= exec sh -i <{commands}"]
@@ -116,4 +117,10 @@ def _launch_agent(live: Live, mailbox: Mailbox, kind: str) -> Launched:
         for fd in fifos:
             os.close(fd)
         raise
-    return Launched(live, container, mailbox, agent=Agent(kind, file, *fifos))
+    return Launched(live, container, mailbox, agent=Agent(kind, file, events, *fifos))
+
+
+def halves(source: bytes) -> tuple[bytes, bytes]:
+    """An agent's text up to its comment ``# Later``, and the rest with its lines' numbers kept."""
+    head, mark, later = source.partition(b"\n# Later\n")
+    return head + b"\n", b"\n" * (head.count(b"\n") + 1) + mark[1:] + later

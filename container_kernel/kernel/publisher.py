@@ -29,6 +29,7 @@ class Publisher:
         self.is_announced = False
         self._started = time.monotonic()
         self.user_expressions: Dict = {}
+        self.payload: list[object] = []
 
     @property
     def is_silent(self) -> bool:
@@ -68,7 +69,8 @@ class Publisher:
 
     def ok(self) -> None:
         """Answer that it went well."""
-        self._answer({"status": "ok", "user_expressions": self.user_expressions, "payload": []})
+        found = {"user_expressions": self.user_expressions, "payload": self.payload}
+        self._answer({"status": "ok", **found})
 
     def error(self, error: BaseException) -> None:
         """Show an error and answer with it."""

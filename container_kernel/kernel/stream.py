@@ -1,4 +1,4 @@
-"""What a process writes, as stream messages: at once when it is quiet, in bulk when it is not.
+"""What a process writes, as stream messages: soon when it is quiet, in bulk when it is not.
 
 A server cuts off a kernel that sends more than a thousand messages a second.
 """
@@ -12,6 +12,8 @@ from collections.abc import Callable
 from .loop import Loop, Timer
 
 INTERVAL_S = 0.05
+_PAUSE_S = 0.001
+"""What is written in one go often comes in parts: a line, then its end."""
 _BULK_BYTES = 1 << 18
 
 
@@ -31,10 +33,10 @@ class Stream:
         """Take bytes; they are published soon."""
         self._parts.append(data)
         self._size += len(data)
-        wait = self._last + INTERVAL_S - time.monotonic()
-        if wait <= 0 or self._size >= _BULK_BYTES:
+        if self._size >= _BULK_BYTES:
             self.flush()
         elif self._timer is None:
+            wait = max(_PAUSE_S, self._last + INTERVAL_S - time.monotonic())
             self._timer = self._loop.call_later(wait, self.flush)
 
     def flush(self, *, final: bool = False) -> None:

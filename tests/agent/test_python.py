@@ -53,15 +53,28 @@ def agent():
 @pytest.mark.parametrize(
     ("code", "expected"),
     [
-        ("!ls", "_shell('ls')"),
-        ("  !ls -l", "_shell('ls -l')"),
-        ("x = !ls", "x = __import__('builtins')._shell_lines('ls')"),
-        ("len?", "_about('len', '?')"),
+        ("!ls", "__agent__.shell('ls')"),
+        ("  !ls -l", "  __agent__.shell('ls -l')"),
+        ("!ls \\\n-l\n1", "__agent__.shell('ls  -l')\n\n1"),
+        ("!echo it's\n!ls", "__agent__.shell(\"echo it's\")\n__agent__.shell('ls')"),
+        ("x = !ls", "x = __agent__.lines('ls')"),
+        ("a, b = !ls", "a, b = __agent__.lines('ls')"),
+        ("!!ls", "__agent__.lines('ls')"),
+        ("len?", "__agent__.about('len', 0)"),
+        ("a.b??", "__agent__.about('a.b', 1)"),
+        ("?len", "__agent__.about('len', 0)"),
+        ("%time f(1)", "__agent__.magic('time', 'f(1)')"),
+        ("x = %pwd", "x = __agent__.magic('pwd', '')"),
+        ("for a in b:\n    %cd a", "for a in b:\n    __agent__.magic('cd', 'a')"),
+        ("%%time\nf(1)\n", "__agent__.cell_magic('time', '', 'f(1)\\n')"),
+        ("s = '''\n!ls\n'''\n", "s = '''\n!ls\n'''\n"),
+        ("f(a,\n%b)", "f(a,\n%b)"),
+        ("a = b \\\n%c", "a = b \\\n%c"),
         ("a != b", "a != b"),
     ],
 )
 def test_shell_lines_become_calls(agent, code, expected):
-    assert agent["with_shell"](code).endswith(expected)
+    assert agent["with_magics"](code) == expected
 
 
 @pytest.mark.parametrize(
