@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 import sys
-import unittest
 from pathlib import Path
 
-import jupyter_kernel_test
 import pytest
 from python_suite import PythonSuite
+from shell_suite import ShellSuite
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,16 +45,16 @@ class TestIpykernelInside(PythonSuite):
 class TestPythonAgent(PythonSuite):
     kernel_name = "test-python"
     supported_history_operations = ("tail", "range", "search")
+    code_page_something = "zip?"
 
 
-class TestShellAgent(jupyter_kernel_test.KernelTests):
+class TestShellAgent(ShellSuite):
     kernel_name = "test-sh"
-    code_hello_world = "echo 'hello, world'"
-    code_stderr = "echo test >&2"
-    code_generate_error = "false"
 
-    @unittest.skip("before an image says otherwise the language is python")
-    def test_kernel_info(self): ...
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.begin()
 
 
-del PythonSuite
+del PythonSuite, ShellSuite

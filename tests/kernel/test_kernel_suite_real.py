@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 from python_suite import PythonSuite
+from shell_suite import ShellSuite
 
 pytestmark = [pytest.mark.privileged, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]
 
 
-class InImage(PythonSuite):
+class InImage:
     """Build first, then be an ordinary kernel."""
 
     kernel_name = "container-under-test"
@@ -46,14 +47,25 @@ class InImage(PythonSuite):
         cls.folder.cleanup()
 
 
-class TestPythonAgent(InImage):
+class TestPythonAgent(InImage, PythonSuite):
     build = ("%base debian:bookworm", "%apt python3")
     supported_history_operations = ("tail", "range", "search")
+    code_page_something = "zip?"
 
 
-class TestIpykernel(InImage):
+class TestShellAgent(InImage, ShellSuite):
+    build = ("%base busybox",)
+
+    @classmethod
+    def setUpClass(cls):
+        """A cell has run before anybody asks."""
+        super().setUpClass()
+        cls.begin()
+
+
+class TestIpykernel(InImage, PythonSuite):
     build = ("%base debian:bookworm", "%apt python3", "%pip ipykernel matplotlib")
     code_page_something = "zip?"
 
 
-del InImage, PythonSuite
+del InImage, PythonSuite, ShellSuite
