@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from .build.cancel import Cancel
 from .build.events import Image, OnEvent
-from .build.notebook_file import code_cells, identity_of, order_of
+from .build.notebook_file import code_cells, identity_of, is_by_text, order_of
 from .build.progress import Progress
 from .build.stages import Stage, Stages
 from .build.step import Base, Items, Use
@@ -285,7 +285,7 @@ class Workbench:
             if identity == _GIVEN:  # another kernel's
                 continue
             items = self._parse(code)
-            gone = present and not identity.startswith("text:") and identity not in present
+            gone = present and not is_by_text(identity) and identity not in present
             if isinstance(items, tuple) and not gone:
                 try:
                     self._stages.put(identity, code, items, None)
@@ -315,13 +315,12 @@ class Workbench:
     def _remember(self) -> None:
         if self._notebook is None:
             return
-        cells: dict[str, str] = {}
-        for stage in self._stages.by_name.values():
-            cells |= {cell.identity: cell.code for cell in stage.cells}
+        stages = self._stages.by_name.values()
+        cells = [(cell.identity, cell.code) for stage in stages for cell in stage.cells]
         image = self._stages.find(None).image
         state = {
             "current": self._stages.current,
-            "cells": list(cells.items()),
+            "cells": cells,
             "image": str(image.digest) if image else None,
         }
         self.store.index.remember_notebook(str(self._notebook), json.dumps(state))

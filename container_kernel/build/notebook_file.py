@@ -9,10 +9,17 @@ from typing import Any
 from ..errors import CellError
 from ..oci.digest import Digest
 
+_BY_TEXT = "text:"
+
 
 def identity_of(cell_id: object, text: str) -> str:
     """Who a cell is: its id, or without one (before nbformat 4.5) its text."""
-    return str(cell_id) if cell_id else f"text:{Digest.of(text.encode()).hex}"
+    return str(cell_id) if cell_id else f"{_BY_TEXT}{Digest.of(text.encode()).hex}"
+
+
+def is_by_text(identity: str) -> bool:
+    """Whether a cell has no id of its own."""
+    return identity.startswith(_BY_TEXT)
 
 
 def order_of(notebook: Path) -> list[str]:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from ..errors import CellError, NoBase
 from ..record import field, record, replace
 from .events import Image
+from .notebook_file import is_by_text
 from .progress import Numbered, Progress, Trail
 from .step import Base, Items, Step
 
@@ -117,10 +118,17 @@ class Stages:
         return self.by_name[wanted]
 
     def put(self, identity: str, code: str, items: Items, order: Sequence[str] | None) -> Stage:
-        """Place a cell; return the stage it belongs to."""
-        stages = self.by_name.values()
-        home = next((s for s in stages if s.position(identity) is not None), None)
+        """Place a cell; return the stage it belongs to.
+
+        A cell without an id is known by its text, which means it only within one stage: two stages
+        may well have the same step.
+        """
         base = items[0] if items and isinstance(items[0], Base) else None
+        stages = list(self.by_name.values())
+        if is_by_text(identity):
+            here = base.stage if base else self.current
+            stages = [stage for stage in stages if stage.name == here]
+        home = next((s for s in stages if s.position(identity) is not None), None)
         cell = Cell(identity, code, tuple(item for item in items if not isinstance(item, Base)))
         if base is None:
             stage = home or self.find(None)

@@ -16,7 +16,7 @@ from .. import __version__
 from ..errors import CellError, NoBase
 from .front import Front, Request
 from .info import expected, kernel_info
-from .inner import Inner, Surroundings, Task, number
+from .inner import Inner, Surroundings, Task, hidden_task, number
 from .inners import GRACE_S, Inners
 from .loop import Loop, guarded
 from .publisher import Publisher, abort
@@ -63,6 +63,7 @@ class App:
         self._aborted: list[Request] = []
         self._prewarm = self.loop.call_later(0, lambda: None)
         self._is_closing = False
+        self._asked: tuple[Task, Callable[[Dict | None], object]] | None = None
 
     @property
     def cells(self) -> OwnCells:
@@ -258,6 +259,22 @@ class App:
                 continue
             self._aborted = self.queue.take_cells()
 
+    def ask(self, inner: Inner, code: str, done: Callable[[Dict | None], object]) -> None:
+        """Run code unseen in an inner kernel that runs no cell; ``done`` takes its reply.
+
+        It takes None when the inner kernel ended instead.
+        """
+        task = hidden_task(self.front, code)
+        self._asked = (task, done)
+        inner.execute(task)
+
+    def _take_answer(self, task: Task | None, reply: Dict | None) -> bool:
+        if task is None or self._asked is None or self._asked[0] is not task:
+            return False
+        done, self._asked = self._asked[1], None
+        done(reply)
+        return True
+
     # What an inner kernel tells
 
     def on_ready(self, inner: Inner) -> None:
@@ -266,10 +283,14 @@ class App:
 
     def on_failed(self, inner: Inner, task: Task) -> None:
         """Nothing that was sent with it may run."""
+        if self._asked is not None and self._asked[0] is task:
+            return
         self._collect_aborted(task.request)
 
     def on_done(self, inner: Inner, task: Task, reply: Dict) -> None:
         """Its reply has been passed on already."""
+        if self._take_answer(task, reply):
+            return
         self._publisher = None
         if task.counts:
             self.count = number(reply.get("execution_count")) or task.count
@@ -279,6 +300,8 @@ class App:
         """Tell the cell that ran in it."""
         task, publisher = inner.task, self._publisher
         error = self.inners.died(inner)
+        if self._take_answer(task, None):
+            return
         if task is not None and publisher is not None and publisher.request is task.request:
             self.count = task.count
             if not task.is_shown:

@@ -52,6 +52,9 @@ def read(magic: Magic, text: str) -> Arguments:
         elif word not in magic.already:
             _take_flag(magic, word, rest, flags)
     _check_count(magic, words)
+    for flag in magic.flags:
+        if flag.is_needed and flag.key not in flags:
+            raise BadArguments(f"{magic.sign} needs {flag.usage}", hint=see(magic))
     return Arguments(tuple(words), _defaults(magic) | flags)
 
 

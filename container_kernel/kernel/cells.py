@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..build.cancel import Cancel
 from ..display.cards import UPDATE_INTERVAL_S, CardBoard
-from ..errors import BaseNotFound
+from ..errors import BaseNotFound, CellError
 from ..record import record
 from . import help, verbs
 from .inners import Place
@@ -79,7 +79,9 @@ class OwnCells:
 
     def run(self, publisher: Publisher, cell: BuildCell | CommandCell) -> None:
         """Run a cell in the worker; ``App.finish`` follows."""
-        if isinstance(cell, CommandCell) and (needs := verbs.needs_live(cell.commands)):
+        if isinstance(cell, CommandCell) and any(one.name == "send" for one in cell.commands):
+            self._send(publisher, cell)
+        elif isinstance(cell, CommandCell) and (needs := verbs.needs_live(cell.commands)):
             self._app.inners.is_stale = True
             self._app.inners.when_ready(
                 lambda inner: self._run(publisher, cell, inner),
@@ -88,6 +90,23 @@ class OwnCells:
             )
         else:
             self._run(publisher, cell)
+
+    def _send(self, publisher: Publisher, cell: CommandCell) -> None:
+        from .sending import Sending, parcels
+
+        def done(error: BaseException | None) -> None:
+            self._app.inners.is_stale = True
+            self._app.finish(publisher, error)
+
+        def find(stage: str | None) -> Place:
+            return self.find_live(publisher, stage)
+
+        try:
+            wanted = [one for command in cell.commands for one in parcels(command)]
+        except CellError as error:
+            done(error)
+            return
+        Sending(self._app, find, done).send(wanted)
 
     def _run(
         self, publisher: Publisher, cell: BuildCell | CommandCell, inner: Inner | None = None

@@ -26,6 +26,7 @@ class Flag:
     default: object = None
     read: Callable[[str], object] = str
     kind: str | None = None
+    is_needed: bool = False
 
     @property
     def key(self) -> str:
@@ -64,7 +65,7 @@ class Magic:
     @property
     def usage(self) -> str:
         """The line help begins with."""
-        flags = [f"[{f.usage}]{'...' if f.repeats else ''}" for f in self.flags]
+        flags = [f.usage if f.is_needed else f"[{f.usage}]{'...' * f.repeats}" for f in self.flags]
         return " ".join([self.sign, *([self.takes] if self.takes else []), *flags])
 
     @property
@@ -173,6 +174,18 @@ _BUILD = (
 _COMMANDS = (
     Magic(name="use", takes="STAGE", summary="Run the following cells in another stage.",
           kind="stage", example="%use test"),
+    Magic(
+        name="send", takes="NAME...", summary="Make variables of one stage variables of another.",
+        details="Text, numbers, lists and dicts go from Python to Python; in a shell all is text. "
+        "Files need no sending: /work is the same folder in all stages.",
+        example="%send accuracy labels --to report",
+        flags=(
+            Flag("--to", "the stage they go to", "STAGE", kind="stage", is_needed=True),
+            Flag("--from", "the stage they are in, instead of the current one", "STAGE",
+                 kind="stage"),
+            Flag("--as", "what the variable is called there", "NAME"),
+        ),
+    ),
     Magic(name="layers", summary="Show the image's layers and digest.", flags=(_JSON,),
           takes="[STAGE]", kind="stage", example="%layers"),
     Magic(

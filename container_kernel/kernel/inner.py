@@ -9,7 +9,7 @@ from ..record import record
 from .front import Front, Request
 from .loop import Loop
 from .process import Process
-from .wire import Dict
+from .wire import Dict, Message
 
 if TYPE_CHECKING:
     from ..runtime.container import Container
@@ -40,6 +40,20 @@ class Task:
     def counts(self) -> bool:
         """Whether the cell takes a number."""
         return not self.silent and bool(self.request.content.get("store_history", True))
+
+
+def hidden_task(front: Front, code: str) -> Task:
+    """A cell that nobody sent: its reply goes nowhere, and nothing of it is shown."""
+    content = {
+        "code": code,
+        "silent": True,
+        "store_history": False,
+        "user_expressions": {},
+        "allow_stdin": False,
+        "stop_on_error": False,
+    }
+    frames = front.session.frames("execute_request", content)
+    return Task(Request("shell", Message.parse(frames, front.session.signer)), 0)
 
 
 class Listener(Protocol):

@@ -34,6 +34,30 @@ class Mailbox:
             self._give_away(fd)
         return self.inside(name)
 
+    def take(self, name: str, limit: int) -> bytes:
+        """What the container wrote as ``name``, which is then gone.
+
+        Raises:
+            OSError: there is no such file, or it is none, or larger than ``limit`` bytes.
+        """
+        own = f"{self._prefix}-{name}"
+        fd = os.open(own, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=self._fd)
+        with os.fdopen(fd, "rb") as file:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise OSError("what the container left is no file")
+            data = file.read(limit + 1)
+        self.remove(name)
+        if len(data) > limit:
+            raise OSError(f"it is larger than {limit >> 20} MiB")
+        return data
+
+    def remove(self, name: str) -> None:
+        """Take away what `write` put there; harmless when it is gone."""
+        try:
+            os.unlink(f"{self._prefix}-{name}", dir_fd=self._fd)
+        except OSError:
+            pass
+
     def fifo(self, name: str) -> int:
         """Make a FIFO; its file descriptor, which never sees an end of file."""
         own = f"{self._prefix}-{name}"
