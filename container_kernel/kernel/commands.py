@@ -223,9 +223,9 @@ _COMMANDS = (
         name="run", takes="[CMD]...", is_cell=True, is_verbatim=True, flags=(
             _STAGE, Flag("--image", "an image instead: what %base takes", "REF", kind="tag"),
             *_LIMITS,
-            Flag("--as-root", "as the image's root, with what that may do in a container"),
+            Flag("--as-root", "be root of the image, with root's usual rights"),
             Flag("--stdin", "a file of the notebook's folder as its input", "FILE", kind="path"),
-            Flag("--stdin-cell", "what an earlier cell printed as its input", "NUMBER|ID|last"),
+            Flag("--stdin-cell", "what a cell printed: its number, its id, or last", "CELL"),
             Flag("--meters", "show how long it took, its CPU time and its peak memory"),
         ),
         already=("--fresh",),
