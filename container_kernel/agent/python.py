@@ -377,7 +377,7 @@ class Agent:
         self.own_names = set(self.names)
         self.sources = {}  # type: dict[str, str]
         self.count = 0
-        self.cell = ""
+        self.cell = self.parent = ""
         self.allow_stdin = False
         self.loop = None  # type: Any
         self.payload = []  # type: list[dict[str, Any]]
@@ -411,7 +411,7 @@ class Agent:
     def execute(self, command: "dict[str, Any]") -> "dict[str, Any]":
         """Run a cell; what the reply says of it."""
         code, silent = command["code"], command.get("silent", False)
-        self.count, self.cell = command["count"], command["id"]
+        self.count, self.cell, self.parent = command["count"], command["id"], command["id"]
         self.allow_stdin = command.get("allow_stdin", False)
         self.payload = []
         if command.get("store_history", True) and not silent:
@@ -420,7 +420,8 @@ class Agent:
         sys.displayhook = (lambda value: None) if silent else self.show_result
         failed = self.guarded(lambda: self.run(code))
         if "matplotlib.pyplot" in sys.modules:
-            failed = failed or self.guarded(later("show_figures"))
+            failed_to_show = self.guarded(later("show_figures"))
+            failed = failed or failed_to_show
         if failed:
             return failed
         wanted = command.get("user_expressions") or {}
@@ -538,6 +539,7 @@ class Finder:
         "comm": "after_comm",
         "getpass": "after_getpass",
         "ipywidgets": "after_ipywidgets",
+        "ipywidgets.widgets.interaction": "after_interaction",
         "linecache": "_after_linecache",
         "matplotlib": "after_matplotlib",
         "matplotlib.figure": "after_figure",
@@ -2100,7 +2102,16 @@ def do_is_complete(command: "dict[str, Any]") -> "dict[str, Any]":
 def after_comm(module: "Any") -> None:
     """The ``comm`` package leaves the sending to its kernel."""
 
+    class Kernel:
+        """What an output widget asks, to know which messages' outputs it takes."""
+
+        @staticmethod
+        def get_parent() -> "dict[str, Any]":
+            return {"header": {"msg_id": AGENT.parent}}
+
     class Comm(module.BaseComm):  # type: ignore[misc]
+        kernel = Kernel()
+
         def publish_msg(
             self,
             msg_type: str,
@@ -2131,6 +2142,11 @@ def after_ipywidgets(module: "Any") -> None:
         register()
 
 
+def after_interaction(module: "Any") -> None:
+    """The figures of an ``interact`` belong into its own output."""
+    module.show_inline_matplotlib_plots = show_figures
+
+
 def comm_manager() -> "Any":
     """The ``comm`` package's, where somebody has imported it."""
     module = sys.modules.get("comm")  # type: Any
@@ -2154,6 +2170,7 @@ def do_comm(command: "dict[str, Any]") -> "dict[str, Any]":
     import base64
 
     kind, content, manager = command["type"], command["content"], comm_manager()
+    AGENT.parent = command["id"]
     AGENT.channel.send("begin", id=command["id"])
     is_known = manager is not None and (
         content.get("target_name") in manager.targets
