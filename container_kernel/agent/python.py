@@ -140,7 +140,7 @@ class Channel:
             return
         is_main = get_ident() == MAIN and self.in_user_code
         with self:
-            cell = cell_of_thread()
+            cell = older_cell()
             self.send("publish", type=kind, content=content, sync=is_main, cell=cell, **more)
             if is_main:
                 self.wait_for("ack")
@@ -218,14 +218,14 @@ class Stream(io.TextIOWrapper):
     def write(self, text: str) -> int:
         """Write text."""
         if get_ident() != MAIN:
-            cell = cell_of_thread()
+            cell = older_cell()
             if cell is not None:
                 AGENT.channel.send("stream", name=self.label, text=text, cell=cell)
                 return len(text)
         return io.TextIOWrapper.write(self, text)
 
 
-def cell_of_thread() -> "str | None":
+def older_cell() -> "str | None":
     """The cell that started this thread, where that is not the last one; else None."""
     threading = sys.modules.get("threading")
     if threading is None or get_ident() == MAIN:
@@ -594,7 +594,7 @@ def _after_threading(module: "Any") -> None:
     start = module.Thread.start
 
     def start_and_note(self: "Any") -> None:
-        self._started_by = cell_of_thread() or AGENT.cell
+        self._started_by = older_cell() or AGENT.cell
         start(self)
 
     start_and_note.__name__, start_and_note.__doc__ = "start", start.__doc__

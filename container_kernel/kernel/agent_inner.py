@@ -14,6 +14,7 @@ from abc import abstractmethod
 from functools import partial
 from typing import TYPE_CHECKING
 
+from . import foreign
 from .front import Request, topic
 from .inner import Inner, Surroundings, Task
 from .loop import guarded, report
@@ -156,9 +157,9 @@ class PythonInner(AgentInner):
         self.loop.add_reader(self.agent.events, self._read)
 
     @property
-    def has_magics(self) -> bool:
-        """It has the everyday ones, and says of others what they need."""
-        return True
+    def magics(self) -> frozenset[str]:
+        """The everyday ones; it says of others what they need."""
+        return foreign.AGENT
 
     def _tell(self, op: str, **fields: object) -> None:
         self._send(dump({"op": op, **fields}) + b"\n")

@@ -11,7 +11,7 @@ from ..build.cancel import Cancel
 from ..display.cards import UPDATE_INTERVAL_S, CardBoard
 from ..errors import BaseNotFound, CellError
 from ..record import record
-from . import help, verbs
+from . import foreign, help, verbs
 from .inners import Place
 from .kernelspec import KernelSpec
 from .magics import BuildCell, CommandCell, RunCell, parse
@@ -67,13 +67,13 @@ class OwnCells:
         Raises:
             CellError: it is ours and wrong.
         """
-        cell = parse(code, inner_magics=self._has_inner_magics)
+        cell = parse(code, inner_magics=bool(self._inner_magics))
         return None if isinstance(cell, RunCell) else cell
 
     @property
-    def _has_inner_magics(self) -> bool:
+    def _inner_magics(self) -> frozenset[str]:
         inner = self._app.inners.ready
-        return inner is None or inner.has_magics
+        return foreign.IPYTHON if inner is None else inner.magics
 
     # Running
 
@@ -248,7 +248,7 @@ class OwnCells:
 
     def _complete(self, code: str, cursor: int) -> Dict | None:
         names = verbs.names(self._made, self._directory) if self._made is not None else {}
-        found = help.complete(code, cursor, names, inner_magics=self._has_inner_magics)
+        found = help.complete(code, cursor, names, inner_magics=self._inner_magics)
         if found is None:
             return None
         return {

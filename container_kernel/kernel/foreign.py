@@ -26,6 +26,19 @@ CELL_MAGICS = frozenset(
 )
 """Cell magics of IPython."""
 
+IPYTHON = frozenset({f"%{name}" for name in LINE_MAGICS} | {f"%%{name}" for name in CELL_MAGICS})
+"""All of them, as they are called."""
+
+AGENT = frozenset(
+    """
+    %cat %cd %config %cp %debug %hist %history %ll %ls %lsmagic %matplotlib %mkdir %mv %pinfo
+    %pinfo2 %pwd %reset %rm %rmdir %run %set_env %sx %system %tb %time %timeit %who %who_ls %whos
+    %%HTML %%SVG %%bash %%capture %%file %%html %%javascript %%js %%latex %%markdown %%perl
+    %%python %%python2 %%python3 %%ruby %%script %%svg %%sx %%system %%time %%timeit %%writefile
+    """.split()  # noqa: SIM905 (readable as it stands)
+)
+"""The magics that ``agent/python.py`` knows."""
+
 # Enough of Python's (and most languages') lexical grammar to tell where a statement may begin.
 _TOKEN = re.compile(
     r"""

@@ -92,7 +92,7 @@ def complete(
     cursor: int,
     names: Mapping[str, Source] | None = None,
     *,
-    inner_magics: bool = True,
+    inner_magics: frozenset[str] = foreign.IPYTHON,
 ) -> Completion | None:
     """What may stand at the cursor; None when the inner kernel is to be asked.
 
@@ -100,7 +100,7 @@ def complete(
         code: the cell's text.
         cursor: where the cursor is, in characters.
         names: where names of each kind come from.
-        inner_magics: offer IPython's magics beside ours.
+        inner_magics: the inner kernel's magics, offered beside ours.
     """
     start = code.rfind("\n", 0, cursor) + 1
     line = code[start:cursor]
@@ -122,12 +122,12 @@ def _in_body(code: str, start: int, cursor: int) -> Completion | None:
     return Completion((), cursor, cursor) if magic and magic.is_cell else None
 
 
-def _magic_names(called: re.Match[str], start: int, inner_magics: bool) -> Completion | None:
+def _magic_names(
+    called: re.Match[str], start: int, inner_magics: frozenset[str]
+) -> Completion | None:
     written = called[1] + called[2]
     signs = {m.sign.split()[0] for m in MAGICS.values()}
-    if inner_magics:
-        signs |= {f"%{name}" for name in foreign.LINE_MAGICS}
-        signs |= {f"%%{name}" for name in foreign.CELL_MAGICS}
+    signs |= inner_magics
     matches = sorted(
         (sign for sign in signs if sign.startswith(written)), key=lambda s: (s[:2] == "%%", s)
     )

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..record import record
+from . import foreign
 from .front import Front, Request
 from .loop import Loop
 from .process import Process
@@ -108,9 +109,9 @@ class Inner(ABC):
         return self.info.get("implementation") == "ipython"
 
     @property
-    def has_magics(self) -> bool:
-        """Whether it knows magics, so that what is not ours is its own to judge."""
-        return self.is_ipython
+    def magics(self) -> frozenset[str]:
+        """The magics it knows; where there are any, what is not ours is its own to judge."""
+        return foreign.IPYTHON if self.is_ipython else frozenset()
 
     @abstractmethod
     def execute(self, task: Task) -> None:

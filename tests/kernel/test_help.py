@@ -82,7 +82,7 @@ def matches(code, **options):
     ],
 )
 def test_tab_completes(code, expected):
-    assert matches(code, inner_magics=False) == expected
+    assert matches(code, inner_magics=frozenset()) == expected
 
 
 def test_tab_offers_ipythons_magics_too():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from container_kernel.kernel import foreign
+
 
 def test_shell_lines(agent):
     agent.run("name, folder = 'Ada', {'k': 'v'}")
@@ -102,6 +104,11 @@ def test_the_list(agent):
     out = agent.run("%lsmagic").out
     assert "%timeit" in out
     assert "%%writefile" in out
+
+
+def test_the_outer_kernel_offers_all_of_them(agent):
+    found = [word for word in agent.run("%lsmagic").out.split() if word != "%help"]
+    assert {word for word in found if word.startswith("%")} == foreign.AGENT
 
 
 def test_line_numbers_stay(agent):
