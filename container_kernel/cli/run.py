@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+from jupyter_client.kernelspec import KernelSpec, KernelSpecManager, NoSuchKernel
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
@@ -20,6 +20,7 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from .. import errors
 from ..display.log import plain
 from ..errors import HostError, UsageError
+from ..kernel import frozen
 from ..record import field, record
 from . import notebook as notebooks
 from .arguments import Options
@@ -32,10 +33,18 @@ STARTUP_TIMEOUT_S = 60
 class OwnKernelSpec(KernelSpecManager):
     """Knows our kernel only, as this Python runs it: no kernelspec needs to be installed."""
 
+    notebook_kernel = frozen.PLAIN
+    """What the notebook's own kernel is called."""
+
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
-        """Our kernel, whatever it is called."""
+        """Our kernel; on the image of the notebook's own kernel, if that is a frozen one."""
+        try:
+            arguments = frozen.arguments(super().get_kernel_spec(self.notebook_kernel).argv)
+        except NoSuchKernel:
+            arguments = []
+        command = [sys.executable, "-m", "container_kernel.kernel", "-f", "{connection_file}"]
         return KernelSpec(
-            argv=[sys.executable, "-m", "container_kernel.kernel", "-f", "{connection_file}"],
+            argv=[*command, *arguments],
             name=kernel_name,
             display_name="Container",
             language="python",
@@ -88,7 +97,9 @@ def run(options: Options, report: Report) -> int:
 
 
 async def _execute(notebook: Any, path: Path, progress: Progress) -> Outcome:
-    manager = AsyncKernelManager(kernel_name="container", kernel_spec_manager=OwnKernelSpec())
+    specs = OwnKernelSpec()
+    specs.notebook_kernel = notebook.metadata.get("kernelspec", {}).get("name") or frozen.PLAIN
+    manager = AsyncKernelManager(kernel_name=frozen.PLAIN, kernel_spec_manager=specs)
     client = Client(
         notebook,
         km=manager,

@@ -144,6 +144,11 @@ def installed() -> Iterator[Installed]:
             )
 
 
+def arguments(argv: list[str]) -> list[str]:
+    """What of a kernelspec's command says which image ours stands on; nothing if it is another."""
+    return argv[argv.index("--image") :] if _MODULE in argv and "--image" in argv else []
+
+
 def remove(name: str) -> Installed:
     """Remove one of our kernelspecs.
 

@@ -221,6 +221,22 @@ def test_freeze_makes_a_kernel_of_what_run_cells_wrote(place, named):
 
 
 @pytest.mark.privileged
+def test_a_notebook_on_a_frozen_kernel_runs_headless(place, tmp_path):
+    command("install", "--image", "busybox", "--name", "bb")
+    cell = {"cell_type": "code", "id": "one", "source": "pwd", "metadata": {}, "outputs": []}
+    metadata = {"kernelspec": {"name": "bb", "display_name": "bb"}}
+    notebook = {"cells": [{**cell, "execution_count": None}], "metadata": metadata}
+    text = json.dumps({**notebook, "nbformat": 4, "nbformat_minor": 5})
+    (tmp_path / "x.ipynb").write_text(text)
+    done = command("run", "x.ipynb", "-o", "out.ipynb", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    executed = json.loads((tmp_path / "out.ipynb").read_text())
+    assert executed["cells"][0]["outputs"][0]["text"] in ("/work\n", ["/work\n"])
+    (tmp_path / "x.ipynb").write_text(text.replace('"bb"', '"python3"'))  # nobody's, or another's
+    assert "%base" in command("run", "x.ipynb", cwd=tmp_path).stderr
+
+
+@pytest.mark.privileged
 def test_a_missing_image_is_told_in_the_first_cell(place, named):
     frozen.install("gone", Frozen("iris:1.0", DIGEST, "python"), Place())
     kernel = named("gone")

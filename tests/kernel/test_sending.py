@@ -136,3 +136,11 @@ def test_values_go_between_pythons_or_say_why_not(languages, origin, target):
     assert "_ck" not in kernel.text("print(sorted(globals()))")
     kernel.run(f"%use {target}")
     assert kernel.text("print(copy)") == "{'a': [1, 2.5, None, True, inf]}\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("python", ["py", "ipy"])
+def test_what_a_python_printed_is_the_input_of_a_run(languages, python):
+    languages.run(f"%use {python}")
+    languages.run("import sys; print('printed', 'inside'); print('aside', file=sys.stderr); 42")
+    assert languages.text("%%run --stage sh --stdin-cell last cat") == "printed inside\n"
