@@ -103,13 +103,12 @@ class Extension:
         return [_WHOLE, *plain.splitlines(keepends=True)]
 
     def _is_ours(self, code: str, *, is_said: bool) -> bool:
-        """Whether a cell is ours as a whole. Where it calls only what is IPython's as well, that
-        needs a ``%base``, or that it was said.
-        """
+        """Whether a cell is ours as a whole: all it calls is, or it says so."""
         calls = [(signs, name, rest) for signs, name, rest in _CALLED.findall(code)]
         if calls and calls[0][0] == "%%":
             del calls[1:]  # the rest is its body
-        if not is_said and not any(self._is_called(*call) for call in calls):
+        has_base = self._has_base or bool(calls and calls[0][1] == "base")
+        if not is_said and not all(self._is_called(*call, has_base=has_base) for call in calls):
             return False
         try:
             return not isinstance(parse(code), RunCell)
@@ -118,14 +117,14 @@ class Extension:
             first = code.lstrip().partition("\n")[0]
             return bool(calls) and first.startswith("".join(calls[0][:2]))
 
-    def _is_called(self, signs: str, name: str, rest: str) -> bool:
+    def _is_called(self, signs: str, name: str, rest: str, *, has_base: bool) -> bool:
         """Whether a call means our magic of that name."""
         kind = "cell" if signs == "%%" else "line"
         if (kind, name) not in self._theirs:
             return name in (_CELLS if kind == "cell" else _LINES)
         if name == "env" and "=" not in rest:  # which asks for a variable of this process
             return False
-        return self._has_base
+        return has_base
 
     # Magics
 
@@ -157,7 +156,7 @@ class Extension:
         ours, theirs = self._magic(kind, name), self._theirs[kind, name]
 
         def line_magic(line: str) -> Any:
-            return (ours if self._is_called("%", name, line) else theirs)(line)
+            return (ours if self._is_called("%", name, line, has_base=True) else theirs)(line)
 
         line_magic.__doc__ = ours.__doc__
         return no_var_expand(line_magic) if kind == "line" else ours

@@ -165,6 +165,16 @@ def test_names_of_ipython_are_its_own_until_there_is_a_base(kernel):
     assert "From here on" not in shown(outputs)
 
 
+def test_cells_that_are_ipythons_in_part_run_line_by_line(kernel):
+    kernel.run("%env FIRST=1\n%help use")
+    assert kernel.text("import os; print(os.environ['FIRST'])") == "1\n"
+    assert "Usage" not in kernel.text("%env FIRST=2\n%pip --version")
+    kernel.run("%base busybox\n%env FIRST=3")  # stands on a base: the image's
+    assert kernel.text("print(os.environ['FIRST'])") == "2\n"
+    assert kernel.text("%%container\necho $FIRST").strip() == "3"
+    assert "%base busybox" in kernel.text("%precision 3\n%layers")
+
+
 def test_build_magics_among_code_are_refused(based):
     for line in ("%label a=b", "%container label a=b", "%env A=1"):
         reply, _ = based.run(f"y = 1\n{line}")
