@@ -283,8 +283,6 @@ class App:
 
     def on_failed(self, inner: Inner, task: Task) -> None:
         """Nothing that was sent with it may run."""
-        if self._asked is not None and self._asked[0] is task:
-            return
         self._collect_aborted(task.request)
 
     def on_done(self, inner: Inner, task: Task, reply: Dict) -> None:

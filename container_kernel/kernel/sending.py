@@ -128,7 +128,9 @@ class Sending:
 
         def exported(reply: Dict | None) -> None:
             try:
-                if reply is None or (language.is_shell and reply.get("status") != "ok"):
+                if reply is None:
+                    raise CellError(f"the session ended while {parcel.name} was sent")
+                if language.is_shell and reply.get("status") != "ok":
                     raise _unknown(parcel)
                 value = _value(parcel, language, origin.mailbox.take(_FILE, _LIMIT_BYTES))
             except OSError as error:

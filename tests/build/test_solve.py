@@ -330,6 +330,20 @@ def test_a_notebook_is_remembered(make_bench, folder, unique):
     assert second.image().digest == digest
 
 
+def test_a_notebook_stands_on_the_image_of_the_kernel_it_has_now(make_bench, folder, unique):
+    notebook(folder / "mine.ipynb", f"%%build\n{unique}\necho r > /r")
+    first = make_bench(notebook=folder / "mine.ipynb")
+    assert first.workbench.recall("busybox")
+    build_cell(first, "c0", f"%%build\n{unique}\necho r > /r")
+    first.workbench.tag("standing:1")
+    other = make_bench(notebook=folder / "mine.ipynb")
+    assert other.workbench.recall("standing:1")
+    assert other.workbench.stages["main"].base == "standing:1"
+    assert len(other.image().layers) == 3  # busybox, the step in the image, the same step on it
+    plain = make_bench(notebook=folder / "mine.ipynb")
+    assert not plain.workbench.recall()  # its step stands on nothing now
+
+
 @pytest.fixture
 def opened_again(make_bench, folder, unique):
     """A workbench on a notebook that another one has built: a base, a step, a setting."""

@@ -271,7 +271,8 @@ def test_a_provisioned_kernel_without_its_image_says_so(place, named):
 def test_a_provisioned_kernel_runs_the_kernelspecs_own_command(place, named, tmp_path):
     # Not a kernel that answers: what it was started with is what is to be seen.
     argv = ["/host/only/sh", "-c", "echo $0 $GREETING $HOST_ONLY > /work/seen", "{connection_file}"]
-    provisioned(place, "odd", "busybox", argv=argv, env={"GREETING": "hello"})
+    environ = {"GREETING": "hello", "PYTHONHOME": "/nowhere"}  # which no Python of ours outlives
+    provisioned(place, "odd", "busybox", argv=argv, env=environ)
     kernel = named("odd", HOST_ONLY="secret")
     reply, _ = kernel.run("1")
     assert reply["ename"] == "InnerKernelDied"

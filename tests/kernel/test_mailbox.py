@@ -95,3 +95,27 @@ def test_close_takes_away_what_this_start_put_there(folder):
     (folder / "others").write_text("")
     box.close()
     assert [entry.name for entry in folder.iterdir()] == ["others"]
+
+
+def test_what_is_taken_is_gone(mailbox, folder):
+    file = own(mailbox, folder, "value")
+    file.write_bytes(b"text")
+    assert mailbox.take("value", 10) == b"text"
+    assert not file.exists()
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo", "folder", "large", "nothing"])
+def test_only_a_file_of_the_container_is_taken(mailbox, folder, tmp_path, kind):
+    path = own(mailbox, folder, "value")
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    make = {
+        "link": lambda: path.symlink_to(secret),
+        "fifo": lambda: os.mkfifo(path),
+        "folder": path.mkdir,
+        "large": lambda: path.write_bytes(b"x" * 11),
+        "nothing": lambda: None,
+    }
+    make[kind]()
+    with pytest.raises(OSError, match=r".+"):
+        mailbox.take("value", 10)

@@ -102,6 +102,26 @@ def test_mistakes_say_what_they_are(shells, code, said):
     assert shells.text("echo $x").strip() == "1"
 
 
+def test_only_the_cell_itself_decides_what_its_failure_stops(shells):
+    first = shells.client.execute("%send missing --to b", stop_on_error=False)
+    second = shells.client.execute("echo went on")
+    assert shells.reply_to(first)["content"]["status"] == "error"
+    assert shells.reply_to(second)["content"]["status"] == "ok"
+    first = shells.client.execute("%send missing --to b")
+    second = shells.client.execute("echo never")
+    assert shells.reply_to(first)["content"]["status"] == "error"
+    assert shells.reply_to(second)["content"]["status"] == "aborted"
+
+
+def test_a_variable_that_takes_no_value_is_told(shells):
+    shells.run("fixed=2")
+    shells.run("%use b")
+    shells.run("readonly fixed=1")
+    shells.run("%use a")
+    assert "fixed did not arrive" in failure(shells, "%send fixed --to b")
+    assert shells.text("echo $fixed").strip() == "2"
+
+
 def test_files_need_no_sending(shells):
     shells.run("echo shared > /work/file")
     assert shells.text("%%run --stage b cat /work/file").strip() == "shared"
@@ -144,3 +164,12 @@ def test_what_a_python_printed_is_the_input_of_a_run(languages, python):
     languages.run(f"%use {python}")
     languages.run("import sys; print('printed', 'inside'); print('aside', file=sys.stderr); 42")
     assert languages.text("%%run --stage sh --stdin-cell last cat") == "printed inside\n"
+
+
+@pytest.mark.slow
+def test_a_session_that_ends_meanwhile_is_told(languages):
+    languages.run("%use py")
+    languages.run("class Bomb(dict):\n    def items(self):\n        import os; os._exit(9)")
+    languages.run("bomb = Bomb(a=1)")
+    assert "the session ended while bomb was sent" in failure(languages, "%send bomb --to sh")
+    assert languages.text("print('a new one')") == "a new one\n"
