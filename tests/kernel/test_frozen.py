@@ -306,3 +306,4 @@ def test_ipykernels_own_kernelspec_runs_in_a_container(place, named, monkeypatch
     kernel.manager.restart_kernel()
     kernel.client.wait_for_ready(timeout=30)
     assert kernel.text("print('again')") == "again\n"
+    kernel.run("%image rm provisioned:test")
