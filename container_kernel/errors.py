@@ -13,6 +13,7 @@ ContainerKernelError
 │   ├── CellFailed         a cell sent to another kernel failed there: .ename .evalue .traceback
 │   ├── InnerKernelDied    what ran the cell inside the container ended; the next cell has a new one
 │   └── Interrupted        the user stopped it: nothing was frozen
+├── RebaseRefused          a session cannot stay while the image changes under it
 ├── UsageError             a command was called wrongly (exit code 2)
 ├── ImageError             an image document, layer or archive is not what it must be
 ├── HostError              this host cannot do it; `container-kernel doctor` tells why (exit code 3)
@@ -151,6 +152,10 @@ class Interrupted(CellError):
 
     def __init__(self, message: str = "interrupted: nothing was frozen") -> None:
         super().__init__(message)
+
+
+class RebaseRefused(ContainerKernelError):
+    """A session cannot stay while the image changes under it; the message is why, a clause."""
 
 
 class UsageError(ContainerKernelError):

@@ -25,6 +25,7 @@ MS_NODEV = 0x4
 MS_NOEXEC = 0x8
 MS_REMOUNT = 0x20
 MS_BIND = 0x1000
+MS_MOVE = 0x2000
 MS_REC = 0x4000
 MS_PRIVATE = 0x40000
 MNT_DETACH = 0x2
@@ -34,6 +35,8 @@ AT_EMPTY_PATH = 0x1000
 OPEN_TREE_CLONE = 1
 OPEN_TREE_CLOEXEC = os.O_CLOEXEC
 MOVE_MOUNT_F_EMPTY_PATH = 0x4
+MOVE_MOUNT_T_EMPTY_PATH = 0x40
+MOUNT_ATTR_RDONLY = 0x1
 MOUNT_ATTR_IDMAP = 0x00100000
 
 PR_SET_PDEATHSIG = 1
@@ -45,6 +48,7 @@ _SYS_OPENAT2 = 437
 _SYS_MOUNT_SETATTR = 442
 
 RESOLVE_NO_MAGICLINKS = 0x02
+RESOLVE_NO_SYMLINKS = 0x04
 RESOLVE_IN_ROOT = 0x10
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -97,12 +101,14 @@ class _OpenHow(ctypes.Structure):
     )
 
 
-def open_in_root(root_fd: int, path: str, flags: int) -> int:
+def open_in_root(root_fd: int, path: str, flags: int, *, links: bool = True) -> int:
     """Open ``path`` as a process chrooted at ``root_fd`` would: no symlink or ``..`` leads out.
 
     ``RESOLVE_NO_MAGICLINKS`` also refuses ``/proc/self/fd/N`` (openat2(2), CVE-2024-21626).
+    Without ``links`` a symlink anywhere in ``path`` is an error.
     """
-    how = _OpenHow(flags | os.O_CLOEXEC, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+    resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | (0 if links else RESOLVE_NO_SYMLINKS)
+    how = _OpenHow(flags | os.O_CLOEXEC, 0, resolve)
     result = _libc.syscall(
         _SYS_OPENAT2, root_fd, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how)
     )
@@ -129,36 +135,54 @@ def readable(fds: Iterable[int], timeout_s: float | None = None) -> list[int]:
     return [fd for fd, _ in poll.poll(None if timeout_s is None else timeout_s * 1000)]
 
 
+def setns(fd: int, kind: int) -> None:
+    """Move this thread into the namespace open as ``fd`` (setns(2)); ``kind`` is its CLONE_ flag.
+
+    For a mount namespace the thread must have a root and working directory of its own (CLONE_FS).
+    """
+    _check(_libc.setns(fd, kind), "setns")
+
+
+def pivot_root(new_root: str, put_old: str) -> None:
+    """Make ``new_root`` the root of this mount namespace and of all that had the old one."""
+    _check(_libc.pivot_root(os.fsencode(new_root), os.fsencode(put_old)), new_root)
+
+
+def clone_mount(source: str) -> int:
+    """A descriptor of a copy of the mount at ``source``, attached nowhere (open_tree(2))."""
+    flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC
+    return _check(_libc.syscall(_SYS_OPEN_TREE, AT_FDCWD, os.fsencode(source), flags), source)
+
+
+def move_mount(mount_fd: int, target: int | str) -> None:
+    """Attach the mount open as ``mount_fd``, with those on it, at ``target`` (move_mount(2))."""
+    flags = MOVE_MOUNT_F_EMPTY_PATH
+    fd, path = AT_FDCWD, target
+    if isinstance(target, int):
+        fd, path, flags = target, "", flags | MOVE_MOUNT_T_EMPTY_PATH
+    result = _libc.syscall(_SYS_MOVE_MOUNT, mount_fd, b"", fd, os.fsencode(str(path)), flags)
+    _check(result, str(target))
+
+
+def make_readonly(mount_fd: int) -> None:
+    """Let nobody write through this mount any more; OSError (EBUSY) while somebody does."""
+    _set_attributes(mount_fd, _MountAttr(MOUNT_ATTR_RDONLY, 0, 0, 0), "")
+
+
 def bind_idmapped(source: str, target: str, userns_fd: int) -> None:
     """Bind ``source`` at ``target`` with its owners shifted as ``userns_fd`` maps them.
 
     Needs Linux 5.12 and a file system that allows it (mount_setattr(2), MOUNT_ATTR_IDMAP).
     """
-    flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC
-    tree = _check(_libc.syscall(_SYS_OPEN_TREE, AT_FDCWD, os.fsencode(source), flags), source)
+    tree = clone_mount(source)
     try:
-        attr = _MountAttr(MOUNT_ATTR_IDMAP, 0, MS_PRIVATE, userns_fd)
-        _check(
-            _libc.syscall(
-                _SYS_MOUNT_SETATTR,
-                tree,
-                b"",
-                AT_EMPTY_PATH,
-                ctypes.byref(attr),
-                ctypes.sizeof(attr),
-            ),
-            source,
-        )
-        _check(
-            _libc.syscall(
-                _SYS_MOVE_MOUNT,
-                tree,
-                b"",
-                AT_FDCWD,
-                os.fsencode(target),
-                MOVE_MOUNT_F_EMPTY_PATH,
-            ),
-            target,
-        )
+        _set_attributes(tree, _MountAttr(MOUNT_ATTR_IDMAP, 0, MS_PRIVATE, userns_fd), source)
+        move_mount(tree, target)
     finally:
         os.close(tree)
+
+
+def _set_attributes(mount_fd: int, attributes: _MountAttr, path: str) -> None:
+    size = ctypes.sizeof(attributes)
+    where = (mount_fd, b"", AT_EMPTY_PATH)
+    _check(_libc.syscall(_SYS_MOUNT_SETATTR, *where, ctypes.byref(attributes), size), path)

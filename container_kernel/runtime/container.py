@@ -127,6 +127,11 @@ class Container:
         peak = self._cgroup.peak_memory_bytes(self.name) if self._cgroup else None
         return Usage(counted or used.ru_utime + used.ru_stime, peak or used.ru_maxrss * 1024)
 
+    @property
+    def freezer(self) -> Path | None:
+        """The cgroup folder that stops and resumes all that is in it."""
+        return self._cgroup.freezer(self.name) if self._cgroup else None
+
     def interrupt(self) -> None:
         """Send SIGINT as a terminal would: to the foreground process group."""
         target = self._foreground()

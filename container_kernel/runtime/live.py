@@ -9,21 +9,23 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
-from ..errors import HostError
+from ..errors import HostError, RebaseRefused
 from ..oci.digest import Digest
 from ..oci.spec import ImageConfig
 from ..record import record
 from ..store.snapshots import Active
 from ..store.store import Store
-from . import account, profile, sweeper
+from . import account, profile, rebase, sweeper
 from .account import Account
 from .bundle import DEFAULT_PATH, ContainerSpec, Limits, Mount, Process
 from .container import INIT_PATH, Container
 from .host import Host
 from .identity import User, check_directory
 from .init_layer import InitLayer
+from .quiesce import quiesced
 from .rootfs import Rootfs
 
 WORK = "/work"
@@ -63,11 +65,12 @@ class Live:
         self._wish = wish
         self._config = config
         self._container: Container | None = None
-        self._account = self._choose_account()
+        self._born = len(store.snapshots.chain(chain))
+        self._account = self._choose_account(chain, config)
         work = self._bind_work(directory)
         self._binds = [work]
         try:
-            self.rootfs = self._mount()
+            self.rootfs = Rootfs(host, store, chain, self._init_layer(self._account))
         except BaseException:
             host.unbind(work)
             raise
@@ -151,6 +154,64 @@ class Live:
             self._container.delete()
             self._container = None
 
+    def rebase(self, chain: Digest, config: ImageConfig) -> None:
+        """Go over to an image that has more layers, under what runs here, which goes on.
+
+        When this fails, everything is as it was.
+
+        Raises:
+            RebaseRefused: the image is no extension of this one, or something that runs here
+                cannot go along.
+        """
+        layers = self._store.snapshots.chain(chain)
+        who = self._check_extension([layer.chain_id for layer in layers], chain, config)
+        if chain != self.chain_id:
+            try:
+                with quiesced(self._container) if self._is_running else nullcontext([]) as members:
+                    self._slide_under([layer.path for layer in layers], chain, who, members)
+            except HostError as error:
+                raise RebaseRefused(error.message) from error
+        self.chain_id, self._config, self._account = chain, config, who
+
+    @property
+    def _is_running(self) -> bool:
+        return self._container is not None and self._container.poll() is None
+
+    def _check_extension(
+        self, chains: Sequence[Digest], chain: Digest, config: ImageConfig
+    ) -> Account:
+        """Who the user is in an image that this one can be exchanged for."""
+        if self.chain_id not in chains:
+            raise RebaseRefused("an earlier step changed")
+        changed = rebase.changed_setting(self._config, config)
+        if changed:
+            raise RebaseRefused(f"{changed} changed")
+        if self._account is account.ROOT:
+            return self._account
+        found = self._choose_account(chain, config)
+        if found.user != self.user:
+            raise RebaseRefused("the user of run cells changed")
+        return found
+
+    def _slide_under(
+        self, layers: Sequence[Path], chain: Digest, who: Account, members: Sequence[int]
+    ) -> None:
+        if self._container is not None and members:
+            rebase.check(self._container.pid, members)
+        old, touched = self.rootfs, self._host.new_folder("touched")
+        upper, userxattr = old.active.upper, self._store.userxattr
+        rebase.show_as_new(layers, self._born, upper, touched, userxattr=userxattr)
+        init = self._init_layer(who)
+        new = Rootfs(self._host, self._store, chain, init, successor_of=old, touched=[touched])
+        try:
+            if self._container is not None and members:
+                rebase.switch(self._container.pid, new.path)
+        except BaseException:
+            new.unmount()
+            raise
+        self.rootfs = new
+        new.take_place_of(old)
+
     def copy_scratch(self) -> Active:
         """What was written so far, as a new active snapshot on the same image."""
         active = self._store.snapshots.prepare(self.rootfs.active.parent)
@@ -187,24 +248,18 @@ class Live:
             self._account = account.ROOT
             return self._host.bind(directory, readonly=False)
 
-    def _choose_account(self) -> Account:
+    def _choose_account(self, chain: Digest, config: ImageConfig) -> Account:
         if self._wish.as_root or self._store.idmap.squash:
             return account.ROOT
-        wanted = self._wish.user or self._config.user
-        return account.ordinary(self._store, self.chain_id, wanted)
+        return account.ordinary(self._store, chain, self._wish.user or config.user)
 
-    def _mount(self) -> Rootfs:
-        user = self.user
-        return Rootfs(
-            self._host,
-            self._store,
-            self.chain_id,
-            InitLayer(
-                folders=(WORK, IPC),
-                files=(INIT_PATH,),
-                texts=(*self._network_files().items(), *self._account.texts.items()),
-                homes=() if user.uid == 0 else ((user.home, user.uid),),
-            ),
+    def _init_layer(self, who: Account) -> InitLayer:
+        user = who.user
+        return InitLayer(
+            folders=(WORK, IPC),
+            files=(INIT_PATH,),
+            texts=(*self._network_files().items(), *who.texts.items()),
+            homes=() if user.uid == 0 else ((user.home, user.uid),),
         )
 
     def _network_files(self) -> dict[str, str]:

@@ -12,7 +12,6 @@ from pathlib import Path
 from .. import syscalls
 from ..errors import HostError
 from ..folders import remove_tree
-from ..store.snapshots import Active
 
 # fsync(2) in a step and the sync at its unmount do nothing: what is frozen is synced once, by the
 # store, and what is not may be lost. Since Linux 5.10.
@@ -20,22 +19,23 @@ _VOLATILE = ",volatile"
 
 
 def mount(
-    folder: Path, lowers: Sequence[Path], active: Active, target: Path, *, userxattr: bool
+    folder: Path, lowers: Sequence[Path], upper: Path, work: Path, target: Path, *, userxattr: bool
 ) -> None:
-    """Attach at ``target`` the folders ``lowers`` (base first) with the upper of ``active``.
+    """Attach at ``target`` the folders ``lowers`` (base first) with the writable ``upper``.
 
     ``folder`` is the one all snapshots lie in: names relative to it keep the option string under
-    the page that mount(2) takes.
+    the page that mount(2) takes. ``work`` is the overlay's own scratch.
 
     Raises:
         HostError: the file system of the store cannot carry an overlay.
     """
     options = [
         "lowerdir=" + ":".join(_name(lower, folder) for lower in reversed(lowers)),
-        "upperdir=" + _name(active.upper, folder),
-        "workdir=" + _name(active.work, folder),
+        "upperdir=" + _name(upper, folder),
+        "workdir=" + _name(work, folder),
         # The frozen upper must mean the same elsewhere: no redirects, no metadata-only copies.
-        "userxattr" if userxattr else "redirect_dir=off,metacopy=off,index=off",
+        # Without an index, a second overlay may have the upper of a first (see `rebase`).
+        "userxattr,index=off" if userxattr else "redirect_dir=off,metacopy=off,index=off",
     ]
     data = ",".join(options)
     if len(data) + len(_VOLATILE) >= os.sysconf("SC_PAGE_SIZE"):
@@ -45,7 +45,7 @@ def mount(
         )
 
     # What a volatile overlay leaves there, to be refused after a crash; ours is not used after one.
-    left = active.work / "work" / "incompat"
+    left = work / "work" / "incompat"
     if left.exists():
         remove_tree(left)
 
@@ -59,7 +59,7 @@ def mount(
             syscalls.mount("overlay", str(target), "overlay", syscalls.MS_NODEV, data)
 
     try:
-        _with_own_working_directory(attach)
+        with_own_directory(attach)
     except OSError as error:
         raise HostError(
             f"no overlay can be mounted on the file system of {folder}: {error.strerror}",
@@ -77,8 +77,8 @@ def unmount(target: Path) -> None:
     syscalls.umount(str(target), syscalls.MNT_DETACH)
 
 
-def _with_own_working_directory(action: Callable[[], None]) -> None:
-    """Run ``action`` in a thread whose chdir(2) moves no other thread (CLONE_FS)."""
+def with_own_directory(action: Callable[[], None]) -> None:
+    """Run ``action`` in a thread whose chdir(2) and setns(2) move no other thread (CLONE_FS)."""
     failed: list[BaseException] = []
 
     def run() -> None:

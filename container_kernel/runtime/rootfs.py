@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from pathlib import Path
 
 from .. import syscalls
 from ..oci.digest import Digest
+from ..record import replace
 from ..store.store import Store
 from . import overlay
 from .host import Host
@@ -16,7 +19,12 @@ _PLAIN = InitLayer()
 
 
 class Rootfs:
-    """An overlay on the layers named ``parent``; its upper is an active snapshot."""
+    """An overlay on the layers named ``parent``; its upper is an active snapshot.
+
+    With ``successor_of`` the upper is that one's, beside which this one is mounted, with the
+    folder ``touched`` on top of the layers. Both see what is written through either, so nobody
+    should be left in one of them; and only one of them is to be discarded.
+    """
 
     def __init__(
         self,
@@ -24,21 +32,32 @@ class Rootfs:
         store: Store,
         parent: Digest | None,
         init: InitLayer = _PLAIN,
+        *,
+        successor_of: Rootfs | None = None,
+        touched: Sequence[Path] = (),
     ) -> None:
         self._store = store
-        lowers = store.snapshots.chain(parent)
-        self.active = store.snapshots.prepare(parent)
+        if successor_of is None:
+            self.active = store.snapshots.prepare(parent)
+            work = self.active.work
+        else:
+            self.active = replace(successor_of.active, parent=parent)
+            work = self.active.path / f"work-{os.urandom(4).hex()}"
+            work.mkdir()
+        layers = store.snapshots.chain(parent)
         try:
             self.path = host.new_folder("rootfs")
             overlay.mount(
                 store.snapshots.folder,
-                [*(snapshot.path for snapshot in lowers), init.make(host, store.idmap)],
-                self.active,
+                [*(layer.path for layer in layers), *touched, init.make(host, store.idmap)],
+                self.active.upper,
+                work,
                 self.path,
                 userxattr=store.userxattr,
             )
         except BaseException:
-            store.snapshots.remove(self.active)
+            if successor_of is None:
+                store.snapshots.remove(self.active)
             raise
         self._fd = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._is_mounted = True
@@ -66,6 +85,15 @@ class Rootfs:
             os.close(self._fd)
             overlay.unmount(self.path)
             self.path.rmdir()
+
+    def take_place_of(self, old: Rootfs) -> None:
+        """Be where ``old`` was, which is unmounted: a runtime remembers the path."""
+        os.close(old._fd)
+        old._is_mounted = False
+        overlay.unmount(old.path)
+        syscalls.mount(str(self.path), str(old.path), flags=syscalls.MS_MOVE)
+        self.path.rmdir()
+        self.path = old.path
 
     def discard(self) -> None:
         """Unmount and forget what was written."""
