@@ -27,6 +27,7 @@ from .runtime import sweeper
 from .runtime.bundle import Limits
 from .runtime.host import Host
 from .runtime.live import Live, Wish
+from .runtime.lives import Lives
 from .runtime.namespace import Namespace
 from .store.snapshots import disk_errors
 from .store.store import Store
@@ -82,7 +83,7 @@ class Workbench:
         self._use_cache = use_cache
         self._above = _above
         self._stages = Stages()
-        self._lives: dict[str, Live] = {}
+        self.lives = Lives(self._open)
         self._on_event: OnEvent = lambda _: None
         self._cancel: Cancel | None = None
 
@@ -168,27 +169,43 @@ class Workbench:
 
     # ------------------------------------------------------------ running
 
-    def live(self, stage: str | None = None, *, on_event: OnEvent, cancel: Cancel) -> Live:
+    def live(
+        self,
+        stage: str | None = None,
+        *,
+        on_event: OnEvent,
+        cancel: Cancel,
+        restart: bool | None = None,
+    ) -> Live:
         """The container context of a stage's current image.
 
-        While the image is the same, so is the object; when the image changed, the old one is
-        closed, with the processes in it, and a new one takes its place.
+        When the image changed, it goes over to the new one, with the processes in it; where they
+        cannot go along, it is closed and another takes its place. ``restart`` is as in `Lives.on`,
+        and ``lives.take_move`` tells what was done.
         """
         image = self.image(stage, on_event=on_event, cancel=cancel)
         name = self._stages.find(stage).name
-        live = self._lives.get(name)
-        if live is not None and (live.chain_id, live.config) == (image.chain_id, image.config):
-            return live
-        if live is not None:
-            self._lives.pop(name).close()
-        self._lives[name] = self.fresh(image)
-        return self._lives[name]
+        return self.lives.on(name, image.chain_id, image.config, restart=restart)
+
+    def keep_live(self, *, at_any_price: bool) -> bool:
+        """Bring what runs in the current stage over to the image just built, if that is whole.
+
+        False when it is not, or nothing runs or can go along: `live` does what is to be done then.
+        """
+        stage = self._stages.find(None)
+        live = self.lives.get(stage.name)
+        if live is None or stage.is_stale or (image := self._image_of(stage)) is None:
+            return False
+        return self.lives.try_to_keep(
+            stage.name, image.chain_id, image.config, at_any_price=at_any_price
+        )
 
     def fresh(self, image: Image, wish: Wish | None = None) -> Live:
         """A container context of its own on ``image``; the caller closes it."""
-        return self._open(image.chain_id, image.config, wish or Wish(limits=self.limits()))
+        return self._open(image.chain_id, image.config, wish)
 
-    def _open(self, chain: Digest, config: ImageConfig, wish: Wish) -> Live:
+    def _open(self, chain: Digest, config: ImageConfig, wish: Wish | None = None) -> Live:
+        wish = wish or Wish(limits=self.limits())
         with disk_errors(self.store.home):
             return Live(self.host, self.store, chain, config, self._directory, wish)
 
@@ -214,7 +231,7 @@ class Workbench:
         is for whoever names it.
         """
         found = self._stages.find(stage)
-        live = self._lives.get(found.name)
+        live = self.lives.get(found.name)
         image = self._image_of(found)
         if live is None or image is None:
             raise CellError(
@@ -252,9 +269,7 @@ class Workbench:
         with suppress(StoreError):
             for stage in self._stages.by_name.values():
                 self._image_of(stage)
-        for live in self._lives.values():
-            live.close()
-        self._lives.clear()
+        self.lives.close()
         sweeper.drain()
         if not self._above:
             self.store.close()
@@ -309,8 +324,7 @@ class Workbench:
         config = self.store.image_config(self.store.manifest(digest))
         chain = self.store.image_chain(config)
         stage = state.get("current") or Base.stage
-        self._lives[stage] = self._open(chain, config, Wish(limits=self.limits()))
-        return stage, self._lives[stage]
+        return stage, self.lives.on(stage, chain, config)
 
     def _remember(self) -> None:
         if self._notebook is None:

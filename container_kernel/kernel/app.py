@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from .cells import OwnCells
 
 _PREWARM_AFTER_S = 0.05
-_NEW_SESSION = "The image changed: this cell runs in a new session, without earlier variables.\n"
 # What is answered when no inner kernel runs that could answer better.
 _EMPTY: dict[str, Callable[[Dict], Dict]] = {
     "complete_request": lambda c: {
@@ -209,8 +208,8 @@ class App:
                 self.finish(publisher, error)
 
         def run(inner: Inner) -> None:
-            if self.inners.take_notice():
-                publisher.stream("stderr", _NEW_SESSION)
+            if notice := self.inners.take_notice():
+                publisher.stream("stderr", notice)
             inner.execute(task)
 
         self.inners.when_ready(run, lambda: self.cells.find_live(publisher), failed)

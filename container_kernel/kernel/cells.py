@@ -11,7 +11,7 @@ from ..build.cancel import Cancel
 from ..display.cards import UPDATE_INTERVAL_S, CardBoard
 from ..errors import BaseNotFound, CellError
 from ..record import record
-from . import foreign, help, verbs
+from . import foreign, help, notices, verbs
 from .inners import Place
 from .kernelspec import KernelSpec
 from .magics import BuildCell, CommandCell, RunCell, parse
@@ -20,11 +20,12 @@ from .wire import Dict
 
 if TYPE_CHECKING:
     from ..build.events import Event
+    from ..runtime.live import Live
     from ..workbench import Workbench
     from .app import App
     from .head_start import HeadStart
     from .inner import Inner
-    from .launch import Launched
+    from .launch import Choice, Launched
 
 
 @record
@@ -59,6 +60,7 @@ class OwnCells:
         self._head_start = head_start
         self._made = head_start.workbench if head_start else None
         self._cancel: Cancel | None = None
+        self._restart: bool | None = None
         self.has_base = False
 
     def parse(self, code: str) -> BuildCell | CommandCell | None:
@@ -150,6 +152,29 @@ class OwnCells:
             on_event=screen.on_event,
             cancel=cancel,
         )
+        self._restart = cell.restart
+        if not cell.restart:
+            self._keep_session(screen)
+
+    def _keep_session(self, screen: Screen) -> None:
+        """Have the session on the image just built; what cannot be is left to the next run cell."""
+        workbench, inners = self._workbench(), self._app.inners
+        stage = workbench.current or ""
+        live = workbench.lives.get(stage)
+        if live is None or not inners.has_run(live):
+            return
+        is_kept = workbench.keep_live(at_any_price=self._restart is False)
+        move = workbench.lives.take_move(stage)
+        if is_kept and move and inners.may_stay(live, self._choice(workbench, stage, live)):
+            screen.stream("stderr", notices.kept(move.reason))
+
+    def _choice(self, workbench: Workbench, stage: str, live: Live) -> Choice | None:
+        """The kernel that ``live`` would get now; None when whatever runs there may stay."""
+        if self._restart is False or not self._app.inners.has_moved(live):
+            return None
+        from .launch import choose
+
+        return choose(live, self._spec_for(workbench, stage))
 
     def _order(self) -> list[str] | None:
         from ..build.notebook_file import order_of
@@ -162,9 +187,17 @@ class OwnCells:
         cancel = self._new_cancel()
         try:
             workbench = self._workbench()
-            live = workbench.live(stage, on_event=screen.on_event, cancel=cancel)
+            live = workbench.live(
+                stage, on_event=screen.on_event, cancel=cancel, restart=self._restart
+            )
             name = stage or workbench.current or ""
-            return Place(name, live, self._spec_for(workbench, name))
+            return Place(
+                name,
+                live,
+                self._spec_for(workbench, name),
+                self._choice(workbench, name, live),
+                workbench.lives.take_move(name),
+            )
         except BaseNotFound as error:
             raise self._without_image(error) from None
         finally:

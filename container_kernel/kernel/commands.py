@@ -86,6 +86,10 @@ class Magic:
 _STAGE = Flag("--stage", "the stage, instead of the current one", "STAGE", kind="stage")
 _JSON = Flag("--json", "also as data, for programs")
 _FILES = Flag("--requirement", "a file with one package per line", "FILE", "-r", True, kind="path")
+_SESSION = (
+    Flag("--restart", "run the cells that follow in a new session"),
+    Flag("--no-restart", "keep the session, on its old image if it cannot go along"),
+)
 _CAN_INSTALL = "The word install may be left out. "
 _PIP_FLAGS = (
     _FILES,
@@ -94,6 +98,7 @@ _PIP_FLAGS = (
     Flag("--upgrade", "newer versions of what the image has already", short="-U"),
     Flag("--index-url", "look only here for packages", "URL"),
     Flag("--extra-index-url", "look here too", "URL", repeats=True),
+    *_SESSION,
 )
 _LIMITS = (
     Flag("--net", "host shares the host's network; default none", "host|none",
@@ -124,12 +129,13 @@ _BUILD = (
                  choices=("host", "none"), default="host"),
             Flag("--cache", "a folder kept between builds and in no layer", "DIR", repeats=True,
                  read=values.folder),
+            *_SESSION,
         ),
     ),
     Magic(
         name="apt", takes="[PACKAGE]...", summary="Install Debian packages as one layer.",
         details=_CAN_INSTALL + "Package lists and downloads stay out of the layer.",
-        example="%apt git libgomp1", flags=(_FILES,),
+        example="%apt git libgomp1", flags=(_FILES, *_SESSION),
         already=("-y", "--yes", "-q", "-qq", "--quiet", "--no-install-recommends"),
     ),
     Magic(
@@ -141,20 +147,21 @@ _BUILD = (
     Magic(
         name="npm", takes="[PACKAGE]...", summary="Install Node packages as one layer.",
         details=_CAN_INSTALL + "Packages are installed for the whole image, by the image's npm.",
-        example="%npm typescript", flags=(_FILES,),
+        example="%npm typescript", flags=(_FILES, *_SESSION),
         already=("-g", "--global", "-q", "--silent", "--no-audit", "--no-fund"),
     ),
     Magic(
         name="copy", takes="SRC... DST", summary="Copy files into the image, as one layer.",
         details="SRC is in the notebook's folder. With --from it is in another stage.",
         example="%copy requirements.txt /opt/app/", kind="path",
-        flags=(Flag("--from", "the stage to copy from", "STAGE", kind="stage"),),
+        flags=(Flag("--from", "the stage to copy from", "STAGE", kind="stage"), *_SESSION),
     ),
     Magic(
         name="download", takes="URL DIGEST [DST]", summary="Add a file from the web by its digest.",
         details="The digest is sha256:..., as sha256sum prints it. A DST that ends in / is a "
         "folder; without DST the file lands in the working directory.",
         example="%download https://example.org/data.csv sha256:<64 hex digits> /opt/data/",
+        flags=_SESSION,
     ),
     Magic(name="env", takes="NAME=VALUE...", summary="Set environment variables. No layer.",
           example="%env LANG=C.UTF-8 OMP_NUM_THREADS=2"),

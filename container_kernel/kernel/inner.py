@@ -87,6 +87,8 @@ class Inner(ABC):
 
     def __init__(self, launched: Launched, around: Surroundings) -> None:
         self.live = launched.live
+        self.choice = launched.choice
+        self.started_on = launched.live.chain_id
         self.mailbox = launched.mailbox
         self.front, self.loop, self.listener = around.front, around.loop, around.listener
         self.info: Dict = {}

@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InnerKernelDied, Interrupted
 from ..record import record
+from . import notices
 from .inner import READY_TIMEOUT_S, Inner, Surroundings, Task
+from .notices import OTHER_KERNEL
 from .process import end
 from .worker import Worker
 
 if TYPE_CHECKING:
     from ..runtime.live import Live
+    from ..runtime.lives import Move
     from .kernelspec import KernelSpec
-    from .launch import Launched
+    from .launch import Choice, Launched
 
 FindLive = Callable[[], "Place"]
 GRACE_S = 1.0
@@ -30,12 +33,16 @@ GRACE_S = 1.0
 class Place:
     """Where run cells go: a stage and its live container.
 
-    ``spec`` is the kernel to start there, where that is not the image's to say.
+    ``spec`` is the kernel to start there, where that is not the image's to say. ``choice`` is what
+    would be started there now; None lets any go on that runs. ``move`` is what became of the
+    container when the image changed, if it did.
     """
 
     stage: str
     live: Live
     spec: KernelSpec | None = None
+    choice: Choice | None = None
+    move: Move | None = None
 
 
 @record
@@ -58,7 +65,8 @@ class Inners:
         self.current: Inner | None = None
         self.is_stale = True
         self.last_info: dict[str, Any] = {}
-        self._was_replaced = False
+        self._notice = ""
+        self._has_lost = False
 
     @property
     def ready(self) -> Inner | None:
@@ -99,10 +107,24 @@ class Inners:
         self.is_stale = False
         self._worker.submit(find_live, self._found)
 
-    def take_notice(self) -> bool:
-        """Whether a session in which cells had run was replaced; True once for each."""
-        was_replaced, self._was_replaced = self._was_replaced, False
-        return was_replaced
+    def has_run(self, live: Live) -> bool:
+        """Whether cells have run in the session in ``live``: whether it has variables."""
+        return any(inner.has_run for inner in self._all.values() if inner.live is live)
+
+    def has_moved(self, live: Live) -> bool:
+        """Whether the image in ``live`` is another than when the session there was started."""
+        return any(i.started_on != live.chain_id for i in self._all.values() if i.live is live)
+
+    def may_stay(self, live: Live, choice: Choice | None) -> bool:
+        """Whether the session in ``live`` is of the kind that it is to be."""
+        return choice is None or any(
+            inner.choice == choice for inner in self._all.values() if inner.live is live
+        )
+
+    def take_notice(self) -> str:
+        """What the next cell's author must know of the session it runs in; each is told once."""
+        notice, self._notice = self._notice, ""
+        return notice
 
     def forget_waiting(self) -> None:
         """The cell that waits was interrupted."""
@@ -122,14 +144,24 @@ class Inners:
             self._fail(error or RuntimeError("the workbench gave no container"))
             return
         self.current = next((i for i in self._all.values() if i.live is place.live), None)
-        if self.current is not None:
+        if self.current is not None and place.choice in (None, self.current.choice):
+            if place.move is not None and self.current.has_run:
+                self._notice = notices.kept(place.move.reason)
             self._is_preparing = False
             self._run_waiting()
             return
-        if place.stage in self._all:
-            self._was_replaced = self._was_replaced or self._all[place.stage].has_run
-            self._let_go(self._all[place.stage])
+        self._replace(place)
         self._worker.submit(lambda: _launch(place), partial(self._launched, place.stage))
+
+    def _replace(self, place: Place) -> None:
+        """Let the stage's inner kernel go, if it has one, and note why."""
+        old = self._all.get(place.stage)
+        has_lost, self._has_lost = self._has_lost, False
+        if has_lost or (old is not None and old.has_run):
+            reason = place.move.reason if place.move else ""
+            self._notice = notices.replaced(reason if self.current is None else OTHER_KERNEL)
+        if old is not None:
+            self._let_go(old)
 
     def _launched(self, stage: str, launched: Launched | None, error: BaseException | None) -> None:
         self._is_preparing = False
@@ -164,7 +196,7 @@ class Inners:
         error = _obituary(inner)
         is_awaited = inner is self.current and not self._is_preparing
         if self._is_preparing:
-            self._was_replaced = self._was_replaced or inner.has_run
+            self._has_lost = self._has_lost or inner.has_run
         self._remove(inner)
         if is_awaited:  # else the workbench closed it for another that takes its place
             self._fail(error)

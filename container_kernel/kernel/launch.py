@@ -25,12 +25,16 @@ SPEC_LABEL = "io.container-kernel.kernelspec"
 PYTHON_AGENT, SHELL_AGENT = "python", "shell"
 _PORTS = {"shell": 1, "iopub": 2, "stdin": 3, "control": 4, "hb": 5}
 
+Choice = KernelSpec | str
+"""What is to be started: a kernelspec of the image, or the kind of agent."""
+
 
 @record(frozen=False)
 class Launched:
     """An inner kernel's process that was just started, and how to reach it."""
 
     live: Live
+    choice: Choice
     container: Container
     mailbox: Mailbox
     spec: KernelSpec | None = None
@@ -49,34 +53,47 @@ class Agent:
     events: int
 
 
-def launch(live: Live, given: KernelSpec | None = None) -> Launched:
-    """Start the kernel ``given``, else what the image offers.
+def choose(live: Live, given: KernelSpec | None = None) -> Choice:
+    """The kernel ``given``, else what the image offers: a kernelspec, or an agent's kind.
 
     Raises:
         CellError: the image has nothing that could run a cell.
     """
-    mailbox = Mailbox(Path(live.ipc_dir), str(live.ipc_mount))
-    try:
-        config = live.config
-        path = next((e[5:] for e in config.env if e.startswith("PATH=")), DEFAULT_PATH)
-        spec = given or find_spec(live.open, dict(config.labels).get(SPEC_LABEL))
-        if spec:
-            return _launch_spec(live, mailbox, spec, path)
-        if has_command(live.open, "python3", path):
-            return _launch_agent(live, mailbox, PYTHON_AGENT)
-        if has_command(live.open, "sh", path):
-            return _launch_agent(live, mailbox, SHELL_AGENT)
-    except BaseException:
-        mailbox.close()
-        raise
-    mailbox.close()
+    spec = given or find_spec(live.open, dict(live.config.labels).get(SPEC_LABEL))
+    if spec:
+        return spec
+    for command, kind in (("python3", PYTHON_AGENT), ("sh", SHELL_AGENT)):
+        if has_command(live.open, command, _path(live)):
+            return kind
     raise CellError(
         "this image has no Jupyter kernel, no python3 and no sh: nothing in it can run a cell",
         hint="build on a base that has at least a shell",
     )
 
 
-def _launch_spec(live: Live, mailbox: Mailbox, spec: KernelSpec, path: str) -> Launched:
+def launch(live: Live, given: KernelSpec | None = None) -> Launched:
+    """Start what `choose` finds.
+
+    Raises:
+        CellError: the image has nothing that could run a cell.
+    """
+    choice = choose(live, given)
+    mailbox = Mailbox(Path(live.ipc_dir), str(live.ipc_mount))
+    try:
+        if isinstance(choice, str):
+            return _launch_agent(live, mailbox, choice)
+        return _launch_spec(live, mailbox, choice)
+    except BaseException:
+        mailbox.close()
+        raise
+
+
+def _path(live: Live) -> str:
+    """Where the image looks for commands."""
+    return next((e[5:] for e in live.config.env if e.startswith("PATH=")), DEFAULT_PATH)
+
+
+def _launch_spec(live: Live, mailbox: Mailbox, spec: KernelSpec) -> Launched:
     connection = ConnectionInfo(
         transport="ipc",
         ip=mailbox.inside("kernel"),
@@ -85,9 +102,9 @@ def _launch_spec(live: Live, mailbox: Mailbox, spec: KernelSpec, path: str) -> L
     )
     file = mailbox.write("connection.json", connection.to_json().encode())
     argv = spec.command(file)
-    argv[0] = _present(live, argv[0], path)
+    argv[0] = _present(live, argv[0], _path(live))
     container = live.start(argv, spec.env)
-    return Launched(live, container, mailbox, spec=spec, connection=connection)
+    return Launched(live, spec, container, mailbox, spec=spec, connection=connection)
 
 
 def _present(live: Live, command: str, path: str) -> str:
@@ -117,7 +134,7 @@ def _launch_agent(live: Live, mailbox: Mailbox, kind: str) -> Launched:
         for fd in fifos:
             os.close(fd)
         raise
-    return Launched(live, container, mailbox, agent=Agent(kind, file, events, *fifos))
+    return Launched(live, kind, container, mailbox, agent=Agent(kind, file, events, *fifos))
 
 
 def halves(source: bytes) -> tuple[bytes, bytes]:

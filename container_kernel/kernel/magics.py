@@ -22,9 +22,13 @@ __all__ = ["BuildCell", "Cell", "Command", "CommandCell", "RunCell", "parse"]
 
 @record
 class BuildCell:
-    """A cell that changes an image."""
+    """A cell that changes an image.
+
+    ``restart`` is whether the session that runs is to be replaced; None leaves it to us.
+    """
 
     items: tuple[Base | Step, ...]
+    restart: bool | None = None
 
 
 @record
@@ -168,7 +172,8 @@ def _cell_magic(code: str, end: int, name: str, inner_magics: bool) -> Cell:
     if not text.strip() and not arguments.words:
         raise BadArguments(f"%%{name} has an empty body", hint="write what it does below it")
     if magic.is_build:
-        return BuildCell((steps.step(magic, arguments, text + "\n"),))
+        restart = steps.wants_restart(magic, arguments)
+        return BuildCell((steps.step(magic, arguments, text + "\n"),), restart)
     return CommandCell((Command(name, arguments, text + "\n", f"%%{name}{head}".rstrip()),))
 
 
@@ -176,6 +181,7 @@ def _line_magics(code: str) -> BuildCell | CommandCell:
     """A cell whose lines are all ours, and all of one sort."""
     items: list[Base | Step] = []
     commands: list[Command] = []
+    restart: bool | None = None
     number = 1
     for text, height in _logical(code):
         line = text.strip()
@@ -184,6 +190,8 @@ def _line_magics(code: str) -> BuildCell | CommandCell:
             arguments = read(magic, rest)
             if magic.is_build:
                 items.append(steps.step(magic, arguments, None))
+                wanted = steps.wants_restart(magic, arguments)
+                restart = restart if wanted is None else wanted
             else:
                 commands.append(Command(magic.name, arguments, None, line))
             if items and commands:
@@ -197,7 +205,7 @@ def _line_magics(code: str) -> BuildCell | CommandCell:
                     hint="begin a new cell with it: a base begins a stage",
                 )
         number += height
-    return BuildCell(tuple(items)) if items else CommandCell(tuple(commands))
+    return BuildCell(tuple(items), restart) if items else CommandCell(tuple(commands))
 
 
 def _called(line: str, number: int) -> tuple[Magic, str]:

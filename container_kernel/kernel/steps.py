@@ -13,6 +13,7 @@ from .commands import Magic
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _URL = re.compile(r"https?://[^/?#\s]+(?P<path>/[^?#\s]*)?([?#]\S*)?", re.IGNORECASE)
+_OURS = ("--requirement", "--restart", "--no-restart")
 _ESCAPED = re.compile(r"((?:%[0-9A-Fa-f]{2})+)")
 _STAGE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -32,6 +33,18 @@ _OTHER_VERBS = {
     "inspect help sync compile",
     "npm": "uninstall remove rm list ls run test start ci init update audit publish outdated exec",
 }
+
+
+def wants_restart(magic: Magic, arguments: Arguments) -> bool | None:
+    """What is asked of the session that runs: a new one, never a new one, or nothing.
+
+    Raises:
+        BadArguments: both.
+    """
+    new, old = (arguments.flags.get(key, False) for key in ("restart", "no-restart"))
+    if new and old:
+        raise BadArguments(f"{magic.sign} has --restart and --no-restart", hint="leave one out")
+    return True if new else False if old else None
 
 
 def step(magic: Magic, arguments: Arguments, body: str | None) -> Base | Step:
@@ -94,7 +107,7 @@ def _options(magic: Magic, arguments: Arguments) -> tuple[str, ...]:
     options: list[str] = []
     for flag in magic.flags:
         value = arguments[flag.key]
-        if flag.name == "--requirement" or not value:
+        if flag.name in _OURS or not value:
             continue
         if value is True:
             options.append(flag.name)

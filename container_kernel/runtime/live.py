@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from ..errors import HostError, RebaseRefused
@@ -167,15 +167,10 @@ class Live:
         who = self._check_extension([layer.chain_id for layer in layers], chain, config)
         if chain != self.chain_id:
             try:
-                with quiesced(self._container) if self._is_running else nullcontext([]) as members:
-                    self._slide_under([layer.path for layer in layers], chain, who, members)
+                self._slide_under([layer.path for layer in layers], chain, who)
             except HostError as error:
                 raise RebaseRefused(error.message) from error
         self.chain_id, self._config, self._account = chain, config, who
-
-    @property
-    def _is_running(self) -> bool:
-        return self._container is not None and self._container.poll() is None
 
     def _check_extension(
         self, chains: Sequence[Digest], chain: Digest, config: ImageConfig
@@ -193,19 +188,30 @@ class Live:
             raise RebaseRefused("the user of run cells changed")
         return found
 
-    def _slide_under(
-        self, layers: Sequence[Path], chain: Digest, who: Account, members: Sequence[int]
+    def _slide_under(self, layers: Sequence[Path], chain: Digest, who: Account) -> None:
+        container = self._container
+        if container is None or container.poll() is not None:
+            self._exchange_rootfs(layers, chain, who, lambda path: None)
+            return
+        with quiesced(container) as members:
+            rebase.check(container.pid, members)
+            switch = partial(rebase.switch, container.pid)
+            self._exchange_rootfs(layers, chain, who, switch)
+
+    def _exchange_rootfs(
+        self,
+        layers: Sequence[Path],
+        chain: Digest,
+        who: Account,
+        switch: Callable[[Path], None],
     ) -> None:
-        if self._container is not None and members:
-            rebase.check(self._container.pid, members)
         old, touched = self.rootfs, self._host.new_folder("touched")
         upper, userxattr = old.active.upper, self._store.userxattr
         rebase.show_as_new(layers, self._born, upper, touched, userxattr=userxattr)
         init = self._init_layer(who)
         new = Rootfs(self._host, self._store, chain, init, successor_of=old, touched=[touched])
         try:
-            if self._container is not None and members:
-                rebase.switch(self._container.pid, new.path)
+            switch(new.path)
         except BaseException:
             new.unmount()
             raise

@@ -92,6 +92,10 @@ class LocalLive:
     def ipc_mount(self):
         return str(self.ipc_dir)
 
+    @property
+    def chain_id(self):
+        return self.number
+
     def open(self, path):
         if "jupyter/kernels" in path:
             if self.kernels is None:
@@ -131,6 +135,8 @@ class LocalWorkbench:
         self.stages = {}
         self._number = 0
         self._live = None
+        # A container of plain processes cannot go along with anything.
+        self.lives = SimpleNamespace(get=lambda stage: None, take_move=lambda stage: None)
 
     def build(self, cell_id, code, items, *, order, deleted, on_event, cancel):
         for item in items:
@@ -172,7 +178,7 @@ class LocalWorkbench:
         layer = Layer(digest, digest, 1, item.title)
         on_event(StepFinished(**about, layer=layer, cached=False, seconds=seconds))
 
-    def live(self, stage=None, *, on_event, cancel):
+    def live(self, stage=None, *, on_event, cancel, restart=None):
         if self.current is None:
             raise NoBase("no base yet")
         if self._live is None or self._live.number != self._number:

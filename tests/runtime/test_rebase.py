@@ -9,7 +9,7 @@ import pytest
 
 from container_kernel import syscalls
 from container_kernel.build.cancel import Cancel
-from container_kernel.build.execute import Command, freeze, run_and_freeze
+from container_kernel.build.execute import Command, Watch, freeze, run_and_freeze
 from container_kernel.errors import RebaseRefused
 from container_kernel.oci.changeset import Clamp
 from container_kernel.record import replace
@@ -38,8 +38,7 @@ def layer(place):
             Command(script=script),
             title="test",
             epoch=1_000_000_000,
-            on_log=lambda text: None,
-            cancel=Cancel(),
+            watch=Watch(lambda text: None, Cancel(), lambda chain_id: None),
         )
         return made.chain_id
 
@@ -80,7 +79,8 @@ class Session:
     def _until(self, condition):
         deadline = time.monotonic() + 20
         while not condition():
-            assert time.monotonic() < deadline and self.container.poll() is None
+            assert time.monotonic() < deadline
+            assert self.container.poll() is None
             time.sleep(0.002)
 
 
@@ -130,7 +130,8 @@ def test_it_is_as_isolated_as_before(session, layer):
 
 
 def test_what_was_written_is_there_and_what_was_removed_is_not(session, layer):
-    base = layer(session.live.chain_id, "mkdir -m 777 /srv-all; echo 1 > /srv-all/a; echo > /srv-all/b")
+    script = "mkdir -m 777 /srv-all; echo 1 > /srv-all/a; echo > /srv-all/b"
+    base = layer(session.live.chain_id, script)
     session.rebase(base)
     session.ask("echo mine > /srv-all/mine; rm /srv-all/a")
     session.rebase(layer(base, "echo 2 > /srv-all/new"))
@@ -141,7 +142,7 @@ def test_what_was_written_is_there_and_what_was_removed_is_not(session, layer):
 def test_children_go_along(session, layer):
     session.ask("(while ! cat /new >/work/seen 2>/dev/null; do sleep 0.01; done; sleep 100) & true")
     session.rebase(layer(session.live.chain_id, "echo child > /new"))
-    session.ask('until grep -q child /work/seen; do sleep 0.01; done')
+    session.ask("until grep -q child /work/seen; do sleep 0.01; done")
 
 
 def test_twenty_in_a_row_and_freeze_has_all_that_was_written(session, layer, place):
@@ -151,7 +152,7 @@ def test_twenty_in_a_row_and_freeze_has_all_that_was_written(session, layer, pla
         chain = layer(chain, f"echo {number} > /new{number}")
         session.rebase(chain)
     session.ask("rm ~/note7")
-    assert session.ask("cat /new* | wc -l; ls ~/note* | wc -l; echo $x").split() == ["20", "19", "kept"]
+    assert session.ask("cat /new* | wc -l; ls ~/note* | wc -l; echo $x") == "20\n19\nkept"
     frozen = freeze(place.store, session.live.copy_scratch(), "test", Clamp(0, 1_000_000_000))
     assert frozen.parent == chain
     home = frozen.path / session.live.user.home.lstrip("/")

@@ -1,0 +1,18 @@
+"""Notices: what a session's user is told when the image changed under it, in one line each."""
+
+from __future__ import annotations
+
+OTHER_KERNEL = "the image has another kernel now"
+
+
+def kept(reason: str = "") -> str:
+    """The session goes on; with a ``reason``, on the image that it had."""
+    if reason:
+        return f"The session keeps its variables, on the image it has: {reason}.\n"
+    return "The image changed under the session, which keeps its variables.\n"
+
+
+def replaced(reason: str = "") -> str:
+    """The session is a new one, for ``reason``."""
+    why = f", and {reason}" if reason else ""
+    return f"The image changed{why}: this cell runs in a new session, without earlier variables.\n"
