@@ -47,11 +47,11 @@ class Kernel:
     def pid(self):
         return self.manager.provisioner.process.pid
 
-    def run(self, code, **options):
+    def run(self, code, *, timeout=TIMEOUT_S, **options):
         """Run a cell; its reply's content and its outputs."""
         outputs = []
         reply = self.client.execute_interactive(
-            code, output_hook=outputs.append, timeout=TIMEOUT_S, **options
+            code, output_hook=outputs.append, timeout=timeout, **options
         )
         return reply["content"], outputs
 
