@@ -178,9 +178,7 @@ def test_a_lock_and_a_socket_stand_in_the_way(python):
     assert "holds a lock on" in python.text("%%build --no-restart\necho 1 > /one")
     python.run("f.close(); import socket; s = socket.socket(socket.AF_UNIX)")
     python.run("s.bind('/tmp/socket'); s.listen()")
-    assert "listens on the socket /tmp/socket" in python.text(
-        "%%build --no-restart\necho 2 > /two"
-    )
+    assert "listens on the socket /tmp/socket" in python.text("%%build --no-restart\necho 2 > /two")
     python.run("s.close()")
     assert KEPT in python.text("%%build\necho 3 > /three")
     assert python.text("print(open('/three').read())").strip() == "3"
