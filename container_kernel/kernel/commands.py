@@ -88,7 +88,7 @@ _JSON = Flag("--json", "also as data, for programs")
 _FILES = Flag("--requirement", "a file with one package per line", "FILE", "-r", True, kind="path")
 _SESSION = (
     Flag("--restart", "run the cells that follow in a new session"),
-    Flag("--no-restart", "keep the session, on its old image if it cannot go along"),
+    Flag("--no-restart", "keep the session, if need be on its old image"),
 )
 _CAN_INSTALL = "The word install may be left out. "
 _PIP_FLAGS = (
