@@ -189,18 +189,30 @@ def flush() -> None:
 # What is printed
 
 
+def write_all(fd: int, data: "Any") -> int:
+    """Write it all, also when a signal comes in between or a child made the pipe non-blocking."""
+    rest = data
+    while True:
+        try:
+            done = os.write(fd, rest)
+        except BlockingIOError:
+            import select
+
+            poll = select.poll()
+            poll.register(fd, select.POLLOUT)
+            poll.poll()
+            continue
+        if done == len(rest):
+            return len(data)
+        rest = memoryview(rest)[done:]
+
+
 class Pipe(io.FileIO):
-    """A pipe that takes all it is given, also when a signal comes in between."""
+    """A pipe that takes all it is given."""
 
     def write(self, data: "Any") -> int:
         """Write it all."""
-        done = io.FileIO.write(self, data) or 0
-        if done < len(data):
-            rest = memoryview(data).cast("B")[done:]
-            while rest:
-                done = io.FileIO.write(self, rest) or 0
-                rest = rest[done:]
-        return len(data)
+        return write_all(self.fileno(), memoryview(data).cast("B"))
 
 
 class Stream(io.TextIOWrapper):
@@ -211,7 +223,7 @@ class Stream(io.TextIOWrapper):
     """
 
     def __init__(self, fd: int, label: str) -> None:
-        self.label = label
+        self.label, self._fd = label, fd
         pipe = Pipe(fd, "w", closefd=False)  # type: Any
         super().__init__(pipe, "utf-8", "backslashreplace", newline="\n", write_through=True)
 
@@ -222,7 +234,16 @@ class Stream(io.TextIOWrapper):
             if cell is not None:
                 AGENT.channel.send("stream", name=self.label, text=text, cell=cell)
                 return len(text)
-        return io.TextIOWrapper.write(self, text)
+        if not isinstance(text, str):
+            return io.TextIOWrapper.write(self, text)  # it says what it takes
+        data, done = text.encode("utf-8", "backslashreplace"), 0
+        try:
+            done = os.write(self._fd, data)
+        except BlockingIOError:
+            pass
+        if done < len(data):
+            write_all(self._fd, data[done:])
+        return len(text)
 
 
 def older_cell() -> "str | None":

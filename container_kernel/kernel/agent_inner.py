@@ -253,7 +253,7 @@ class PythonInner(AgentInner):
             self._tell("ack")
         kind = event.get("type")
         publisher = self._publisher_of(event)
-        if kind == "execute_result":
+        if kind == "execute_result" and self.task is not None and self.task.counts:
             self._recollection.note_result(content)
         if publisher is None:
             return

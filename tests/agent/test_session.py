@@ -129,6 +129,12 @@ def test_streams_take_any_text(agent):
     assert result.out == "ä€\\udc80\nraw\n"
 
 
+def test_output_is_whole_where_a_child_made_the_pipe_non_blocking(agent):
+    code = "import os\nos.set_blocking(1, False)\nprint('x' * 1000000)\nos.set_blocking(1, True)"
+    assert agent.run(code).out == "x" * 1000000 + "\n"
+    assert agent.run("import sys; sys.stdout.write(b'')").reply["ename"] == "TypeError"
+
+
 @pytest.mark.parametrize("code", ["time.sleep(20)", "subprocess.run(['sleep', '20'])", "!sleep 20",
                                   "while True: pass"])  # fmt: skip
 def test_interrupt(agent, code):

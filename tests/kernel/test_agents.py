@@ -1,0 +1,195 @@
+"""What only the agents need of their outer side: comms, threads, look-ups in a shell, history."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from conftest import TIMEOUT_S, types
+
+SHELLS = [name for name in ("dash", "bash", "busybox") if shutil.which(name)]
+
+
+@pytest.fixture
+def python(start):
+    return start("python")
+
+
+def ask(kernel, request, content):
+    """Any request on shell: what was published for it."""
+    message = kernel.client.session.msg(request, content)
+    kernel.client.shell_channel.send(message)
+    return message["header"]["msg_id"]
+
+
+def test_comms_carry_buffers_both_ways(python):
+    pytest.importorskip("comm")
+    python.run(
+        "from comm import get_comm_manager\n"
+        "def answer(comm, m):\n"
+        "    print('heard')\n"
+        "    comm.send({'n': 1}, buffers=[bytes(m['buffers'][0])[::-1]])\n"
+        "def opened(comm, message):\n"
+        "    comm.on_msg(lambda m: answer(comm, m))\n"
+        "get_comm_manager().register_target('echo', opened)"
+    )
+    session, channel = python.client.session, python.client.shell_channel
+    channel.send(session.msg("comm_open", {"comm_id": "c", "target_name": "echo", "data": {}}))
+    message = session.msg("comm_msg", {"comm_id": "c", "data": {}})
+    session.send(channel.socket, message, buffers=[b"abc\0"])
+    messages = python.outputs_until_idle(message["header"]["msg_id"])
+    assert types(messages) == ["status", "stream", "comm_msg", "status"]
+    assert [bytes(buffer) for buffer in messages[2]["buffers"]] == [b"\0cba"]
+    info = python.reply_to(ask(python, "comm_info_request", {"target_name": "echo"}))["content"]
+    assert info["comms"] == {"c": {"target_name": "echo"}}
+    assert python.text("print('on')") == "on\n"
+
+
+def test_a_comm_nobody_knows_is_closed(python):
+    python.run("pass")
+    content = {"comm_id": "u", "target_name": "nobody", "data": {}}
+    messages = python.outputs_until_idle(ask(python, "comm_open", content))
+    assert types(messages) == ["status", "comm_close", "status"]
+    assert messages[1]["content"]["comm_id"] == "u"
+
+
+def test_a_thread_speaks_for_its_own_cell(python):
+    code = (
+        "import threading\ngo, done = threading.Event(), threading.Event()\n"
+        "def work():\n    go.wait()\n    print('late')\n    display('too')\n    done.set()\n"
+        "threading.Thread(target=work).start()"
+    )
+    first = python.client.execute(code)
+    python.reply_to(first)
+    second = python.client.execute("go.set(); done.wait(); print('other')")
+    found = {first: [], second: []}
+    while len(found[first]) < 2 or len(found[second]) < 1:
+        message = python.client.get_iopub_msg(timeout=TIMEOUT_S)
+        if message["msg_type"] in ("stream", "display_data"):
+            found[message["parent_header"]["msg_id"]].append(message["msg_type"])
+    assert found == {first: ["stream", "display_data"], second: ["stream"]}
+
+
+def test_output_after_idle_is_the_last_cells(python):
+    code = "import threading\nthreading.Timer(0.2, lambda: print('late')).start()"
+    msg_id = python.client.execute(code)
+    python.outputs_until_idle(msg_id)
+    message = python.client.get_iopub_msg(timeout=TIMEOUT_S)
+    assert (message["msg_type"], message["parent_header"]["msg_id"]) == ("stream", msg_id)
+
+
+def test_magics_of_the_agent_pass_and_others_are_explained(python):
+    assert "Wall time" in python.text("%time x = 1")
+    assert "Wall time" in python.text("%%time\nx = 2")
+    assert python.run("%matplotlib inline")[0]["status"] == "ok"
+    reply, _ = python.run("%load_ext autoreload")
+    assert "%pip ipykernel" in reply["evalue"]
+    matches = python.reply_to(python.client.complete("%timei"))["content"]["matches"]
+    assert matches == ["%timeit"]
+    assert python.reply_to(python.client.complete("%prec"))["content"]["matches"] == []
+
+
+def test_history(python):
+    for code in ("one = 1", "one + 1", "two = 'x'"):
+        python.run(code)
+    python.run("one + 1", store_history=False)
+    found = python.reply_to(python.client.history(hist_access_type="tail", n=2, output=True))
+    codes = [item[2] for item in found["content"]["history"]]
+    assert codes == [["one + 1", "2"], ["two = 'x'", None]]
+    found = python.reply_to(python.client.history(hist_access_type="search", pattern="on?*", n=9))
+    assert [item[2] for item in found["content"]["history"]][-2:] == ["one = 1", "one + 1"]
+
+
+def test_a_question_while_a_cell_ends_the_session_is_answered(fresh):
+    kernel = fresh("python")
+    kernel.run("pass")
+    cell = kernel.client.execute("import os, time; time.sleep(0.5); os._exit(3)")
+    question = kernel.client.complete("pri")
+    assert kernel.reply_to(question)["content"]["status"] == "error"
+    assert kernel.reply_to(cell)["content"]["ename"] == "InnerKernelDied"
+    assert kernel.text("print('again')") == "again\n"
+
+
+@pytest.fixture(scope="module", params=SHELLS)
+def shell(request, tmp_path_factory):
+    from conftest import Kernel
+
+    folder = tmp_path_factory.mktemp(request.param)
+    program = folder / "sh"
+    program.symlink_to(shutil.which(request.param))
+    (folder / "work").mkdir()
+    kernel = Kernel("sh", folder / "work", {"TEST_SHELL": str(program)})
+    kernel.run("mkdir -p 'a dir/inner'; touch 'a dir/file one' other; VALUE=1; cd \"$PWD\"")
+    yield kernel
+    kernel.close()
+
+
+def completions(kernel, code):
+    reply = kernel.reply_to(kernel.client.complete(code))["content"]
+    return [code[: reply["cursor_start"]] + match for match in reply["matches"]]
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("cat oth", "cat other"),
+        ("cat a", "cat a\\ dir/"),
+        ("cat a\\ dir/f", "cat a\\ dir/file\\ one"),
+        ("ls >oth", "ls >other"),
+        ("touc", "touch"),
+        ("true; if touc", "true; if touch"),
+        ("x=$(touc", "x=$(touch"),
+        ("unal", "unalias"),
+        ("echo $VAL", "echo $VALUE"),
+        ("echo ${VAL", "echo ${VALUE"),
+        ("./oth", "./other"),
+    ],
+)
+def test_completion_in_a_shell(shell, code, expected):
+    assert expected in completions(shell, code)
+
+
+def test_completion_in_a_shell_says_nothing_of_ours(shell):
+    assert completions(shell, "__ck") == []
+    assert completions(shell, "echo $__ck") == []
+    assert completions(shell, "echo $no_such_variable") == []
+    assert completions(shell, "cat /no/such/folder/x") == []
+
+
+def test_completion_while_a_shells_cell_runs_is_empty_and_harmless(shell):
+    cell = shell.client.execute("sleep 0.5; echo done")
+    assert completions(shell, "touc") == []
+    assert shell.reply_to(cell)["content"]["status"] == "ok"
+    assert "touch" in completions(shell, "touc")
+
+
+def test_look_ups_leave_output_alone(shell):
+    cell = shell.client.execute("(sleep 0.1; echo late) & echo now; true")
+    shell.reply_to(cell)
+    for _ in range(5):
+        completions(shell, "touc")
+    text = ""
+    while "late" not in text:
+        message = shell.client.get_iopub_msg(timeout=TIMEOUT_S)
+        if (message["msg_type"], message["parent_header"]["msg_id"]) == ("stream", cell):
+            text += message["content"]["text"]
+    assert text.split() == ["now", "late"]
+
+
+def test_state_of_a_shell_is_kept(shell):
+    shell.run("f() { echo [$1]; }; word='two words'; cd /")
+    assert shell.text("f x; echo $word; pwd").split("\n")[:3] == ["[x]", "two words", "/"]
+    shell.run("cd -")
+    reply, _ = shell.run("(exit 5)")
+    assert (reply["ename"], "exit status 5" in reply["evalue"]) == ("ExitStatus", True)
+    reply, _ = shell.run("if true; then")
+    assert reply["status"] == "error"
+    assert shell.text("echo $word").strip() == "two words"
+
+
+def test_help_in_a_shell(shell):
+    shell.run("word='two words'")
+    for code, expected in (("cd", "cd"), ("touch", "touch"), ("echo $word", "two words")):
+        found = shell.reply_to(shell.client.inspect(code, len(code)))["content"]
+        assert expected in found["data"]["text/plain"]
+    assert not shell.reply_to(shell.client.inspect("no_such_thing"))["content"]["found"]
