@@ -500,10 +500,11 @@ class Agent:
     def _evaluate(self, tree: "Any", name: str, mode: str) -> None:
         """Run a syntax tree, or wait for it if it awaits."""
         code = compile(tree, name, mode, self._flags, True)
-        if "annotations" in code.co_names:  # from __future__ import annotations holds for all cells
+        if "__future__" in code.co_names:  # what is imported from there holds for all cells
             import __future__
 
-            self._flags |= code.co_flags & __future__.annotations.compiler_flag
+            for feature in __future__.all_feature_names:
+                self._flags |= code.co_flags & getattr(__future__, feature).compiler_flag
         if code.co_flags & COROUTINE or "create_task" in code.co_names:
             later("run_in_loop")(code)
         else:

@@ -14,7 +14,6 @@ ONLY_HERE = "only the Python that runs the tests has it"
 def plots(agent):
     if agent.python != sys.executable:
         pytest.skip(ONLY_HERE)
-    pytest.importorskip("matplotlib")
     agent.run("import matplotlib.pyplot as plt; plt.close('all')")
     return agent
 
@@ -62,7 +61,6 @@ def test_the_format_of_figures(plots):
 def widgets(agent):
     if agent.python != sys.executable:
         pytest.skip(ONLY_HERE)
-    pytest.importorskip("ipywidgets")
     agent.run("import ipywidgets")
     return agent
 
