@@ -163,6 +163,16 @@ def test_interrupt_while_displays_go_out(agent):
     assert agent.run("display(2)").shown() == ["2"]
 
 
+def test_an_interrupt_cuts_no_event_in_two(agent):
+    cell = agent.start("big = 'x' * 500000\nprint('on')\ndisplay(big)")
+    time.sleep(0.5)  # it waits for room in the pipe: nobody has read yet
+    agent.interrupt()
+    time.sleep(0.1)
+    result = agent.finish(cell)
+    assert result.reply["ename"] == "KeyboardInterrupt"
+    assert len(result.shown()[0]) == 500002
+
+
 def test_a_cell_that_took_the_interrupt_gives_it_back(agent):
     agent.run("import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)")
     cell = agent.start("print('on')\nimport time\ntime.sleep(20)")
