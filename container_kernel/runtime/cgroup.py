@@ -39,9 +39,10 @@ class CgroupParent:
         return [top / inside for top in _ROOT.iterdir() if (top / inside).is_dir()]
 
     def freezer(self, name: str) -> Path | None:
-        """The folder that stops and resumes that container, if there is one."""
-        file = "cgroup.freeze" if self.version == 2 else "freezer.state"
-        return next((f for f in self.folders(name) if (f / file).is_file()), None)
+        """The folder that stops and resumes that container. None on v1: what is frozen there
+        cannot even be killed, and would outlive us.
+        """
+        return self.folders(name)[0] if self.version == 2 else None
 
     def out_of_memory_kills(self, name: str) -> int:
         """How many processes of that container the host kernel killed for memory."""

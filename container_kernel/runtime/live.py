@@ -206,8 +206,7 @@ class Live:
         switch: Callable[[Path], None],
     ) -> None:
         old, touched = self.rootfs, self._host.new_folder("touched")
-        upper, userxattr = old.active.upper, self._store.userxattr
-        rebase.show_as_new(layers, self._born, upper, touched, userxattr=userxattr)
+        rebase.show_as_new(layers, self._born, old.active.upper, touched)
         init = self._init_layer(who)
         new = Rootfs(self._host, self._store, chain, init, successor_of=old, touched=[touched])
         try:

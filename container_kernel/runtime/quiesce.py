@@ -1,7 +1,7 @@
 """Quiesce: all processes of a container stand still, and go on as if nothing had been.
 
-By the cgroup freezer where the container has one: a process does not notice. Else by SIGSTOP,
-which its parent could see.
+By the freezer of cgroup v2 where the container has one: a process does not notice. Else by
+SIGSTOP, which its parent could see. Either way SIGKILL still works.
 """
 
 from __future__ import annotations
@@ -61,24 +61,18 @@ def members(pid: int) -> list[int]:
 
 
 def _stop_by_cgroup(folder: Path) -> Callable[[], None]:
-    """By the freezer of cgroup v2, or that of v1."""
-    state = folder / "freezer.state"
-    if state.exists():
-        file, stop_word, go_word = state, "FROZEN", "THAWED"
-    else:
-        file, stop_word, go_word = folder / "cgroup.freeze", "1", "0"
+    """By the freezer of cgroup v2."""
+    file = folder / "cgroup.freeze"
 
     def is_stopped() -> bool:
-        if file is state:
-            return state.read_text().strip() == stop_word
         return "frozen 1" in (folder / "cgroup.events").read_text().splitlines()
 
     def go_on() -> None:
         with suppress(OSError):  # it may have ended
-            file.write_text(go_word)
+            file.write_text("0")
 
     try:
-        file.write_text(stop_word)
+        file.write_text("1")
         _wait_until(is_stopped)
     except OSError as error:
         go_on()

@@ -28,7 +28,6 @@ from pathlib import Path
 from .. import syscalls
 from ..errors import HostError, RebaseRefused
 from ..oci.image_config import ImageConfig
-from ..oci.xattr import overlay_name
 from .overlay import with_own_directory
 
 _LISTENS = 0x10000
@@ -147,36 +146,36 @@ def _name(pid: int) -> str:
 # ---------------------------------------------------------------- what must be seen as new
 
 
-def show_as_new(
-    layers: Sequence[Path], since: int, upper: Path, touched: Path, *, userxattr: bool
-) -> None:
+def show_as_new(layers: Sequence[Path], since: int, upper: Path, touched: Path) -> None:
     """Make every folder that the layers from number ``since`` on add something to look changed.
 
     Frozen folders all have the same time, and whoever has listed one (Python, before an import)
     looks at its time to know whether it must be listed again. So ``touched``, which is to lie on
     top of the layers, gets these folders with the present time; and where the container has
-    written to one itself, the one in ``upper`` gets it. One that is only in ``upper`` so far, and
-    which the overlay has therefore marked as hiding all below, hides nothing any more.
+    written to one itself, the one in ``upper`` gets it.
     """
-    opaque = overlay_name("opaque", userxattr=userxattr)
     for number in range(since, len(layers)):
         pending = [""]
         for folder in pending:
-            for entry in os.scandir(layers[number] / folder):
-                path = f"{folder}{entry.name}/"
-                if not entry.is_dir(follow_symlinks=False):
-                    continue
-                is_below = any(_is_folder(layer / path[:-1]) for layer in layers[:number])
+            for name, info in _folders(layers[number] / folder):
+                path = folder + name
+                is_below = any(_is_folder(layer / path) for layer in layers[:number])
                 written = _written(upper, path)
                 if is_below:
-                    _touch(touched, path, entry.stat(follow_symlinks=False))
-                elif written:
-                    with suppress(OSError):
-                        os.removexattr(written, opaque, follow_symlinks=False)
+                    _touch(touched, path, info)
                 if written:
                     os.utime(written, follow_symlinks=False)
                 if is_below or written:
-                    pending.append(path)
+                    pending.append(path + "/")
+
+
+def _folders(folder: Path) -> list[tuple[str, os.stat_result]]:
+    """The names of the folders in a folder. Its links count them, where the file system does."""
+    if folder.stat().st_nlink == 2:
+        return []
+    with os.scandir(folder) as entries:
+        folders = [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
+    return [(entry.name, entry.stat(follow_symlinks=False)) for entry in folders]
 
 
 def _written(upper: Path, path: str) -> Path | None:

@@ -99,16 +99,7 @@ def session(host, shared_store, busybox, tmp_path):
         live.close()
 
 
-@pytest.fixture(params=["cgroup", "signals"])
-def by(request, monkeypatch, session):
-    """Each way to make processes stand still."""
-    if request.param == "cgroup" and session.container.freezer is None:
-        pytest.skip("this container has no cgroup of its own")
-    if request.param == "signals":
-        monkeypatch.setattr(type(session.container), "freezer", None)
-
-
-def test_the_session_goes_on_and_sees_the_layer(session, layer, by):
+def test_the_session_goes_on_and_sees_the_layer(session, layer):
     session.rebase(layer(session.live.chain_id, "echo new > /new"))
     assert session.ask("echo $x; cat /new; pwd") == "kept\nnew\n/work"
     assert session.beside("cat /new; cat /proc/1/comm; pwd") != ""
@@ -186,6 +177,15 @@ def test_a_folder_made_in_scratch_does_not_hide_the_layers(session, layer):
     assert session.ask("ls /top/data").split() == ["layer", "scratch"]
 
 
+def test_a_folder_emptied_in_scratch_stays_empty(session, layer):
+    first = layer(session.live.chain_id, "mkdir -m 777 /top")
+    second = layer(first, "mkdir -m 777 /top/data; echo l > /top/data/layer")
+    session.rebase(second)
+    session.ask("rm -r /top/data; mkdir /top/data; echo s > /top/data/scratch")
+    session.rebase(layer(second, "echo > /other"))
+    assert session.ask("ls /top/data").split() == ["scratch"]
+
+
 def test_a_changed_folder_has_another_time(session, layer):
     first = layer(session.live.chain_id, "mkdir -p -m 751 /lib/site; echo > /lib/site/a")
     session.rebase(first)
@@ -236,7 +236,7 @@ def test_an_image_that_is_no_extension_is_refused(session, layer, busybox):
 
 
 @pytest.mark.parametrize("call", ["setns", "move_mount", "pivot_root", "third move"])
-def test_a_failure_in_the_middle_changes_nothing(session, layer, monkeypatch, call, by):
+def test_a_failure_in_the_middle_changes_nothing(session, layer, monkeypatch, call):
     chain = layer(session.live.chain_id, "echo > /new")
     before = session.ask("cut -d' ' -f5 /proc/self/mountinfo | sort")
     real, calls = syscalls.move_mount, []
