@@ -10,10 +10,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from front import Lab
 
 ROOT = Path(__file__).parents[2]
 START_TIMEOUT_S = 60
@@ -30,25 +30,14 @@ SETTINGS = {
 }
 
 
-@dataclass(frozen=True)
-class Lab:
-    """A running JupyterLab server."""
-
-    url: str
-    token: str
-    folder: Path
-    log: Path
-
-    def address(self, notebook: str) -> str:
-        return f"{self.url}lab/tree/{notebook}?token={self.token}&reset"
-
-
-@pytest.fixture
-def lab(tmp_path: Path, shared_home: Path) -> Iterator[Lab]:
-    folder = tmp_path / "notebooks"
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory, shared_home: Path) -> Iterator[Lab]:
+    """One server for all tests; Notebook 7 is served by it too. Each test has its own notebook."""
+    top = tmp_path_factory.mktemp("lab")
+    folder = top / "notebooks"
     shutil.copytree(ROOT / "notebooks", folder)
     places = {
-        name: tmp_path / name.lower()
+        name: top / name.lower()
         for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
     }
     shutil.copytree(
@@ -56,16 +45,16 @@ def lab(tmp_path: Path, shared_home: Path) -> Iterator[Lab]:
         places["JUPYTER_DATA_DIR"] / "kernels" / "container",
     )
     for name, value in SETTINGS.items():
-        path = tmp_path / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        path = top / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(value))
-    token, log = secrets.token_hex(16), tmp_path / "jupyterlab.log"
+    token, log = secrets.token_hex(16), top / "jupyterlab.log"
     command = [
         *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--port=0"),
         *(f"--ServerApp.root_dir={folder}", f"--IdentityProvider.token={token}"),
         *("--ServerApp.ip=127.0.0.1", "--LabApp.extension_manager=readonly"),
-        f"--LabApp.user_settings_dir={tmp_path / 'settings'}",
-        f"--LabApp.workspaces_dir={tmp_path / 'workspaces'}",
+        f"--LabApp.user_settings_dir={top / 'settings'}",
+        f"--LabApp.workspaces_dir={top / 'workspaces'}",
     ]
     env = os.environ | {name: str(path) for name, path in places.items()}
     env["CONTAINER_KERNEL_HOME"] = str(shared_home)
@@ -95,15 +84,26 @@ def wait_for_url(server: subprocess.Popen[bytes], runtime_dir: Path, log: Path) 
     raise AssertionError(f"JupyterLab did not start:\n{log.read_text()}")
 
 
-@pytest.fixture
-def page(tmp_path: Path):
-    """A page in headless Chromium, the one of the distribution."""
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium, the one of the distribution.
+
+    No longer than for one module: while Playwright runs, this thread has an event loop, which
+    other tests would stumble over.
+    """
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     if CHROMIUM is None:
         pytest.skip("no Chromium on this machine")
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS)
-        page = browser.new_page(viewport={"width": 1180, "height": 1500})
-        page.set_default_timeout(60_000)
-        yield page
+        yield browser
         browser.close()
+
+
+@pytest.fixture
+def page(browser):
+    """A page of its own for one test."""
+    page = browser.new_page(viewport={"width": 1180, "height": 1500})
+    page.set_default_timeout(60_000)
+    yield page
+    page.close()
