@@ -1,8 +1,10 @@
 """Cards: each step of a build as one output that is updated in place.
 
 A card says what the step is, how it stands and what it made; its log folds away when the step is
-done. The last state of a cached step has nothing in it that differs from one run to the next, so
-that a notebook run again is the same file.
+done. The last state is what the notebook saves, so it says what a reader of the file wants to know
+and nothing that is another on each run: not how long it took, nor whether the layer was there
+already. Who asks for that finds it in ``%layers --json``, in the terminal and in the front end's own
+recording of times. So a notebook whose steps are all cached is the same file each time it is run.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from .log import Log, as_html, plain
 from .markup import Bundle
 
 LIVE_LINES = 8
+KEPT_LINES = 100
 UPDATE_INTERVAL_S = 0.1
 
 Shown = StepStarted | StepFinished | StepFailed
@@ -115,6 +118,16 @@ def line(event: Shown, elapsed: float = 0.0) -> str:
     )
 
 
+def cost(event: Shown) -> str:
+    """What a step took, for those who watch: it is in no card, as it differs from run to run."""
+    match event:
+        case StepFailed():
+            return amounts.seconds(event.seconds) if event.seconds >= 0.001 else ""
+        case StepFinished() if event.layer:
+            return "cached" if event.cached else amounts.seconds(event.seconds)
+    return ""
+
+
 def place(event: Shown) -> str:
     """Where the step is in its stage.
 
@@ -124,7 +137,7 @@ def place(event: Shown) -> str:
     stage = "" if event.stage == "main" else f"{event.stage} "
     if event.number == 0:
         return f"[{stage}base]"
-    total = "" if isinstance(event, StepFinished) else f"/{event.total}"
+    total = f"/{event.total}" if isinstance(event, StepStarted) else ""
     return f"[{stage}{event.number}{total}]"
 
 
@@ -133,20 +146,18 @@ def _title(event: Shown) -> str:
 
 
 def _notes(event: Shown, elapsed: float) -> list[str]:
-    """What stands after the title, in order: results, then the time it took."""
+    """What stands after the title, in order."""
     match event:
         case StepStarted():
             return ["running" + (f" {int(elapsed)} s" if elapsed >= 1 else "")]
         case StepFailed():
             code = "" if event.exit_code is None else f", exit code {event.exit_code}"
-            what = "interrupted, nothing frozen" if event.interrupted else f"failed{code}"
-            return [what, *([amounts.seconds(event.seconds)] if event.seconds >= 0.001 else [])]
+            return ["interrupted, nothing frozen" if event.interrupted else f"failed{code}"]
         case StepFinished(layer=None):
             return ["set"]
         case StepFinished():
             assert event.layer
-            how = "cached" if event.cached else amounts.seconds(event.seconds)
-            return [event.layer.diff_id.short, amounts.size(event.layer.size), how]
+            return [event.layer.diff_id.short, amounts.size(event.layer.size)]
 
 
 def _plain(event: Shown, log: Log, elapsed: float) -> str:
@@ -160,8 +171,8 @@ def _html(event: Shown, log: Log, notes: list[str]) -> str:
         type(event)
     ]
     return (
-        f'<div style="border-left:3px solid {colour};padding:.15em 0 .15em .7em;margin:0;'
-        f'font-size:var(--jp-ui-font-size1,13px);line-height:1.5">'
+        f'<div style="border-left:3px solid {colour};padding:.15em 0 .15em .75em;margin:0;'
+        f'font-size:{markup.SIZE};line-height:1.6">'
         f"{_head(event, notes, colour)}{_log(event, log)}</div>"
     )
 
@@ -177,7 +188,7 @@ def _head(event: Shown, notes: list[str], colour: str) -> str:
         '<div style="display:flex;flex-wrap:wrap;gap:0 .7em;align-items:baseline">'
         f'<span style="color:{colour};flex:none">{_mark(event)}</span>'
         f"{markup.muted(markup.text(place(event)[1:-1]))}"
-        f'<code style="font-family:{markup.CODE};{_ONE_LINE}" title="{title}">{title}</code>'
+        f'<code style="{markup.CODE_STYLE};{_ONE_LINE}" title="{title}">{title}</code>'
         f'<span style="color:{markup.MUTED};white-space:nowrap">'
         f"{' &middot; '.join(bits)}</span></div>"
     )
@@ -203,7 +214,8 @@ def _log(event: Shown, log: Log) -> str:
         return ""
     count = f"{log.total} line" + ("s" if log.total > 1 else "")
     summary = f'<summary style="cursor:pointer;color:{markup.MUTED}">log, {count}</summary>'
-    return f"<details>{summary}{_pre(log.lines, log.total - len(log.lines))}</details>"
+    lines = log.lines[-KEPT_LINES:]
+    return f"<details>{summary}{_pre(lines, log.total - len(lines))}</details>"
 
 
 def _pre(lines: tuple[str, ...], left_out: int) -> str:
@@ -212,8 +224,4 @@ def _pre(lines: tuple[str, ...], left_out: int) -> str:
     text = "\n".join(as_html(line) for line in lines)
     if left_out:
         text = markup.muted(f"({left_out} lines before these)") + "\n" + text
-    return (
-        f'<pre style="font-family:{markup.CODE};font-size:.92em;line-height:1.4;margin:.25em 0 0;'
-        f"padding:.4em .6em;background:{markup.SHADE};max-height:24em;overflow:auto;"
-        f'white-space:pre-wrap;overflow-wrap:anywhere">{text}</pre>'
-    )
+    return markup.pre(text)

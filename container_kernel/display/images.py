@@ -12,7 +12,7 @@ from .log import plain
 from .markup import Bundle
 
 if TYPE_CHECKING:
-    from ..build.events import Image
+    from ..build.events import Image, Layer
 
 
 @record
@@ -113,15 +113,23 @@ def _shown(value: object) -> str:
     return plain(json.dumps(value, ensure_ascii=False))
 
 
-def frozen(title: str, shown: str, tag: str | None = None) -> Bundle:
+def frozen(layer: Layer, image: Image, shown: str, tag: str | None = None) -> Bundle:
     """What ``%freeze`` says: the layer it made, and the build cell that would make it again."""
+    short, size = layer.diff_id.short, amounts.size(layer.size)
     named = f", tagged {tag}" if tag else ""
+    again = "The build cell that would make this layer:"
+    name = f", tagged {markup.code(tag)}" if tag else ""
+    said = (
+        f"frozen as {markup.code(short, tip=layer.diff_id)} "
+        + markup.muted(f"&middot; {markup.text(size)} &middot;")
+        + f" image {markup.code(image.digest)}{name}"
+    )
     return {
-        "text/plain": f"{title}{named}\n\nThe build cell that would make this layer:\n\n{shown}",
+        "text/plain": (
+            f"frozen as {short} · {size} · image {image.digest}{named}\n\n{again}\n\n{shown}"
+        ),
         "text/html": (
-            f"<div>{markup.text(title + named)}</div>"
-            f"<div>{markup.muted('The build cell that would make this layer:')}</div>"
-            f'<pre style="font-family:{markup.CODE};background:{markup.SHADE};'
-            f'padding:.4em .6em">{markup.text(shown)}</pre>'
+            f'<div style="font-size:{markup.SIZE};line-height:1.6"><div>{said}</div>'
+            f"<div>{markup.muted(markup.text(again))}</div>{markup.pre(markup.text(shown))}</div>"
         ),
     }

@@ -33,7 +33,10 @@ def of_stage(view: StageView, *, alone: bool = True) -> Bundle:
 
 
 def of_image(image: Image, notes: list[str] | None = None) -> Bundle:
-    """The layers of an image, its digest first."""
+    """The layers of an image, its digest first.
+
+    Which of them were built this time is in the data only: the same image is the same output.
+    """
     total = amounts.size(sum(layer.size for layer in image.layers))
     layers = f"{len(image.layers)} layer{'s' if len(image.layers) != 1 else ''}"
     return {
@@ -65,14 +68,13 @@ def layer_data(layer: Layer) -> dict[str, object]:
     }
 
 
-def _rows(image: Image) -> list[tuple[str, str, str, str, str]]:
+def _rows(image: Image) -> list[tuple[str, str, str, str]]:
     return [
         (
             str(number),
             plain(layer.created_by.replace("\n", " ")),
             amounts.size(layer.size),
             layer.diff_id.short,
-            "cached" if layer.cached else "built",
         )
         for number, layer in enumerate(image.layers, 1)
     ]
@@ -81,7 +83,7 @@ def _rows(image: Image) -> list[tuple[str, str, str, str, str]]:
 def _plain(image: Image, notes: list[str]) -> str:
     head = " · ".join([f"image {image.digest}", *notes])
     rows = [(n, _clipped(title), *rest) for n, title, *rest in _rows(image)]
-    table = markup.columns([("#", "created by", "size", "diff_id", ""), *rows], "><><<")
+    table = markup.columns([("#", "created by", "size", "diff_id"), *rows], "><><")
     return f"{head}\n\n{table}"
 
 
@@ -91,17 +93,16 @@ def _clipped(title: str, width: int = 60) -> str:
 
 def _html(image: Image, notes: list[str]) -> str:
     rows = []
-    for layer, (number, title, size, short, how) in zip(image.layers, _rows(image), strict=True):
+    for layer, (number, title, size, short) in zip(image.layers, _rows(image), strict=True):
         created_by = markup.code(title)
         diff_id = markup.code(short, tip=layer.diff_id)
-        rows.append((markup.muted(number), created_by, markup.text(size), diff_id, how))
+        rows.append((markup.muted(number), created_by, markup.text(size), diff_id))
     said = " &middot; ".join(markup.text(note) for note in notes)
     columns = (
         ("#", "right"),
         ("created by", "left"),
         ("size", "right"),
         ("diff_id", "left"),
-        ("", "left"),
     )
     caption = f"image {markup.code(image.digest)} {markup.muted(f'&middot; {said}')}"
     return markup.table(columns, rows, caption=caption)

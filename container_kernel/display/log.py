@@ -24,15 +24,15 @@ _ESCAPE = re.compile(
     r"|[ -/]*[0-~])"
 )
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-# Readable on white and on black alike.
+# Each stands out as well from a light ground (JupyterLab's #f5f5f5) as from a dark one (#212121).
 _COLOURS = {
-    31: "#d5423e",
-    32: "#2f9e44",
-    33: "#b8860b",
-    34: "#4279d8",
-    35: "#a85bc4",
-    36: "#1c93a3",
-    90: "#808080",
+    31: "#d74c48",
+    32: "#2a8e3d",
+    33: "#a0740a",
+    34: "#437ad8",
+    35: "#a95cc4",
+    36: "#1a8897",
+    90: "#7c7c7c",
 }
 
 

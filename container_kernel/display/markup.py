@@ -11,8 +11,11 @@ from collections.abc import Iterable
 
 MUTED = "var(--jp-content-font-color2,rgba(128,128,128,1))"
 LINE = "var(--jp-border-color2,rgba(128,128,128,.35))"
-SHADE = "var(--jp-layout-color2,rgba(128,128,128,.1))"
+SHADE = "var(--jp-cell-editor-background,rgba(128,128,128,.1))"
 CODE = "var(--jp-code-font-family,ui-monospace,Menlo,Consolas,monospace)"
+SIZE = "var(--jp-ui-font-size1,13px)"
+# Front ends shade code in running text; in a card or a table it is plain.
+CODE_STYLE = f"font-family:{CODE};font-size:inherit;background:none;padding:0;color:inherit"
 GOOD = "var(--jp-success-color1,#388e3c)"
 BAD = "var(--jp-error-color1,#d32f2f)"
 BUSY = "var(--jp-brand-color1,#1976d2)"
@@ -30,8 +33,16 @@ def text(value: object) -> str:
 def code(value: object, *, tip: object = None) -> str:
     """A word in the code font; ``tip`` is shown on hover."""
     title = f' title="{text(tip)}"' if tip is not None else ""
-    style = f"font-family:{CODE};background:none;padding:0;color:inherit"
-    return f'<code style="{style}"{title}>{text(value)}</code>'
+    return f'<code style="{CODE_STYLE}"{title}>{text(value)}</code>'
+
+
+def pre(inner: str) -> str:
+    """Lines of HTML in the code font, in a box that scrolls when there are many."""
+    return (
+        f'<pre style="font-family:{CODE};font-size:.92em;line-height:1.45;margin:.3em 0 .15em;'
+        f"padding:.5em .75em;background:{SHADE};color:inherit;max-height:24em;overflow:auto;"
+        f'white-space:pre-wrap;overflow-wrap:anywhere">{inner}</pre>'
+    )
 
 
 def muted(inner: str) -> str:
@@ -64,7 +75,7 @@ def table(
     )
     above = f'<div style="padding:.2em 0">{caption}</div>' if caption else ""
     return (
-        f'<div style="overflow-x:auto;font-size:var(--jp-ui-font-size1,13px)">{above}'
+        f'<div style="overflow-x:auto;font-size:{SIZE}">{above}'
         f'<table style="border-collapse:collapse;margin:0;font-size:inherit">{head}'
         f"<tbody>{body}</tbody></table></div>"
     )

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from ..build.events import Event, StepFailed, StepFinished, StepLog, StepStarted
-from .cards import line
+from .cards import cost, line
 from .log import Log, plain, plain_lines
 
 UPDATE_INTERVAL_S = 0.1
@@ -78,7 +78,7 @@ def _live(event: StepStarted, elapsed: float, last: str, width: int) -> str:
 
 
 def _coloured(event: StepFinished | StepFailed, is_live: bool) -> str:
-    text = line(event)
+    text = " · ".join(filter(None, [line(event), cost(event)]))
     if not is_live:
         return text
     return f"\x1b[{31 if isinstance(event, StepFailed) else 32}m{text[0]}\x1b[0m{text[1:]}"

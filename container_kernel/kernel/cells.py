@@ -166,7 +166,8 @@ class OwnCells:
         is_kept = workbench.keep_live(at_any_price=self._restart is False)
         move = workbench.lives.take_move(stage)
         if is_kept and move and inners.may_stay(live, self._choice(workbench, stage, live)):
-            screen.stream("stderr", notices.kept(move.reason))
+            # Front ends show stderr as a warning, and a session that goes on is none.
+            screen.stream("stderr" if move.reason else "stdout", notices.kept(move.reason))
 
     def _choice(self, workbench: Workbench, stage: str, live: Live) -> Choice | None:
         """The kernel that ``live`` would get now; None when whatever runs there may stay."""

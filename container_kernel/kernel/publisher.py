@@ -16,7 +16,7 @@ A front end sends all cells at once, and relies on a failure to abort those behi
 one by one, and a cell may fail sooner than the next one has arrived.
 """
 
-_RED, _OFF = "\x1b[31m", "\x1b[0m"
+_RED, _BOLD, _OFF = "\x1b[31m", "\x1b[1m", "\x1b[0m"
 
 
 class Publisher:
@@ -105,7 +105,7 @@ def describe(error: BaseException) -> Dict:
         message = error.message
         shown = [f"{_RED}{name}{_OFF}: {message}"]
         if error.hint:
-            shown.append(f"\x1b[34mhint{_OFF}: {error.hint}")
+            shown.append(f"{_BOLD}hint{_OFF}: {error.hint}")
         shown += getattr(error, "__notes__", ())
     else:
         message = str(error)

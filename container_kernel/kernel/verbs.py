@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..display import amounts
 from ..display import images as shown_images
 from ..display import layers as shown_layers
 from ..errors import BadArguments, NoBase
@@ -94,10 +93,8 @@ def _freeze(command: Command, context: Context) -> None:
     full = images.full_name(tag) if tag else None
     image = context.workbench.freeze(full, stage=command.args["stage"])
     layer = image.layers[-1]
-    title = f"frozen as {layer.diff_id.short} · {amounts.size(layer.size)}"
-    title += f" · image {image.digest}"
     cell = f"%base {full or image.digest}"
-    context.screen.show(shown_images.frozen(title, cell, full))
+    context.screen.show(shown_images.frozen(layer, image, cell, full))
     if kernel := command.args["kernel"]:
         _install(kernel, full, image, context)
 

@@ -58,7 +58,7 @@ def test_markup_in_a_log_is_text():
 
 
 def test_colours_become_spans():
-    shown = '<span style="color:#d5423e;">red</span> plain'
+    shown = '<span style="color:#d74c48;">red</span> plain'
     assert as_html("\x1b[31mred\x1b[0m plain") == shown
 
 

@@ -66,7 +66,7 @@ def lab(tmp_path_factory, shared_home: Path) -> Iterator[Lab]:
     ):
         try:
             url = wait_for_url(server, places["JUPYTER_RUNTIME_DIR"], log)
-            yield Lab(url, token, folder, log)
+            yield Lab(url, token, folder, top / "settings", log)
         finally:
             server.terminate()
 

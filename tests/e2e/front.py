@@ -22,6 +22,7 @@ class Lab:
     url: str
     token: str
     folder: Path
+    settings: Path
     log: Path
 
     def write(self, name: str, *cells: str) -> str:
@@ -43,6 +44,11 @@ class Lab:
         book.wait_for_kernel()
         page.keyboard.press("Control+b")  # the file browser only takes room
         return book
+
+    def choose_theme(self, name: str) -> None:
+        """Have pages that are opened from now on look so: ``JupyterLab Dark``."""
+        path = self.settings / "@jupyterlab/apputils-extension/themes.jupyterlab-settings"
+        path.write_text(json.dumps({"theme": name}))
 
     def open_classic(self, page, notebook: str) -> Notebook:
         """Open it in Notebook 7."""
