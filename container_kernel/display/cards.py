@@ -3,8 +3,8 @@
 A card says what the step is, how it stands and what it made; its log folds away when the step is
 done. The last state is what the notebook saves, so it says what a reader of the file wants to know
 and nothing that is another on each run: not how long it took, nor whether the layer was there
-already. Who asks for that finds it in ``%layers --json``, in the terminal and in the front end's own
-recording of times. So a notebook whose steps are all cached is the same file each time it is run.
+already. Who asks for that finds it in ``%layers --json``, in the terminal and in the times that the
+front end records. So a notebook whose steps are all cached is the same file each time it is run.
 """
 
 from __future__ import annotations

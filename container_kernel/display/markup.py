@@ -73,7 +73,7 @@ def table(
         + "</tr>"
         for row in rows
     )
-    above = f'<div style="padding:.2em 0">{caption}</div>' if caption else ""
+    above = f'<div style="padding:.4em 0 .3em">{caption}</div>' if caption else ""
     return (
         f'<div style="overflow-x:auto;font-size:{SIZE}">{above}'
         f'<table style="border-collapse:collapse;margin:0;font-size:inherit">{head}'

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from .. import __version__
 from ..errors import CellError, NoBase
 from .front import Front, Request
-from .info import expected, kernel_info
+from .info import expected, kernel_info, no_debugger
 from .inner import Inner, Surroundings, Task, hidden_task, number
 from .inners import GRACE_S, Inners
 from .loop import Loop, guarded
@@ -41,7 +41,7 @@ _EMPTY: dict[str, Callable[[Dict], Dict]] = {
     "is_complete_request": lambda _: {"status": "unknown"},
     "history_request": lambda _: {"status": "ok", "history": []},
     "comm_info_request": lambda _: {"status": "ok", "comms": {}},
-    "debug_request": lambda _: {},
+    "debug_request": no_debugger,
     "list_subshell_request": lambda _: {"status": "ok", "subshell_id": []},
 }
 

@@ -1,4 +1,4 @@
-"""What kernel_info_reply says, before an inner kernel runs and after."""
+"""What front ends are told of the kernel, before an inner kernel runs and after."""
 
 from __future__ import annotations
 
@@ -23,6 +23,19 @@ _INNERS_OWN = {
     "supported_features": list,
     "debugger": bool,
     "help_links": list,
+}
+# What ipykernel answers while its debugger is off.
+_DEBUGGER_OFF: Dict = {
+    "isStarted": False,
+    "hashMethod": "Murmur2",
+    "hashSeed": 0xC70F6907,
+    "tmpFilePrefix": "/tmp/",
+    "tmpFileSuffix": ".py",
+    "breakpoints": [],
+    "stoppedThreads": [],
+    "richRendering": False,
+    "exceptionPaths": [],
+    "copyToGlobals": False,
 }
 
 
@@ -56,3 +69,23 @@ def kernel_info(version: str, inner: Dict) -> Dict:
     if isinstance(inner.get("banner"), str):
         info["banner"] += "\n" + inner["banner"]
     return info
+
+
+def no_debugger(request: Dict) -> Dict:
+    """The reply to a debug_request where nothing inside could answer it.
+
+    The kernelspec promises a debugger, as that is asked before any image is known. So a front end
+    is told, when it looks, that none runs, and, when it wants one, what to do.
+    """
+    command = request.get("command")
+    reply: Dict = {
+        "type": "response",
+        "seq": 0,
+        "request_seq": request.get("seq", 0),
+        "command": command,
+        "success": command == "debugInfo",
+        "body": dict(_DEBUGGER_OFF) if command == "debugInfo" else {},
+    }
+    if not reply["success"]:
+        reply["message"] = "this image has no debugger; ipykernel in a %pip cell brings one"
+    return reply

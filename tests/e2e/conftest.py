@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from front import Lab
+from front import Lab, new_page
 
 ROOT = Path(__file__).parents[2]
 START_TIMEOUT_S = 60
@@ -101,9 +101,9 @@ def browser():
 
 
 @pytest.fixture
-def page(browser):
-    """A page of its own for one test."""
-    page = browser.new_page(viewport={"width": 1180, "height": 1500})
-    page.set_default_timeout(60_000)
+def page(browser, lab):
+    """A page of its own for one test, after which no kernel runs any more."""
+    page = new_page(browser)
     yield page
+    lab.end_sessions(page)
     page.close()

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 BUILD_TIMEOUT_MS = 600_000
+# An image with the ordinary Python kernel; the tests of the kernel build the same.
+IMAGE = ("%base debian:bookworm", "%apt python3", "%pip ipykernel matplotlib")
 PROMPTS = "[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(it => it.innerText)"
 NUMBERED = rf"{PROMPTS}.filter(text => /\d/.test(text)).length"
 # Run All marks every cell as waiting; one that fails takes the mark from those behind it.
@@ -44,6 +46,11 @@ class Lab:
         book.wait_for_kernel()
         page.keyboard.press("Control+b")  # the file browser only takes room
         return book
+
+    def end_sessions(self, page) -> None:
+        """Shut down all kernels."""
+        for session in page.request.get(f"{self.url}api/sessions?token={self.token}").json():
+            page.request.delete(f"{self.url}api/sessions/{session['id']}?token={self.token}")
 
     def choose_theme(self, name: str) -> None:
         """Have pages that are opened from now on look so: ``JupyterLab Dark``."""
@@ -151,5 +158,17 @@ class Notebook:
 
     def picture(self, name: str) -> None:
         """Take a picture of the page, where pictures are wanted."""
-        if folder := os.environ.get("CONTAINER_KERNEL_PICTURES"):
-            self.page.screenshot(path=Path(folder) / f"{name}.png")
+        take_picture(self.page, name)
+
+
+def new_page(browser):
+    """A page as large as a tall screen."""
+    page = browser.new_page(viewport={"width": 1180, "height": 1500})
+    page.set_default_timeout(60_000)
+    return page
+
+
+def take_picture(page, name: str) -> None:
+    """A picture for people to look at, where the environment names a folder for them."""
+    if folder := os.environ.get("CONTAINER_KERNEL_PICTURES"):
+        page.screenshot(path=Path(folder) / f"{name}.png")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import pytest
 
 pytestmark = [pytest.mark.privileged, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -32,9 +29,10 @@ def text(notebook, cell_id: str) -> str:
     return "\n".join(found)
 
 
-def test_the_quickstart_runs_to_its_end_in_jupyterlab(quickstart, tmp_path):
+def test_the_quickstart_runs_to_its_end_in_jupyterlab(quickstart):
     book, notebook = quickstart
-    take_picture(book.page, tmp_path / "quickstart.png")
+    book.page.locator(".jp-Notebook .jp-Cell").first.scroll_into_view_if_needed()
+    book.picture("quickstart")
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     errors = [out for cell in code for out in cell["outputs"] if out["output_type"] == "error"]
     assert errors == []
@@ -57,10 +55,3 @@ def test_the_quickstart_runs_to_its_end_in_jupyterlab(quickstart, tmp_path):
     assert "quickstart.ipynb" in text(notebook, "host")
     assert "Debian GNU/Linux 12" in text(notebook, "sh")
     assert "sha256:" in text(notebook, "layers")
-
-
-def take_picture(page, path: Path) -> None:
-    """A picture of the top of the page; it replaces the one in the README only when asked to."""
-    wanted = os.environ.get("CONTAINER_KERNEL_README_PICTURE")
-    page.locator(".jp-Notebook .jp-Cell").first.scroll_into_view_if_needed()
-    page.screenshot(path=wanted or path)

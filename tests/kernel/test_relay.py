@@ -308,3 +308,21 @@ def test_restart_and_shutdown_end_the_process(fresh):
     kernel.client.wait_for_ready(timeout=TIMEOUT_S)
     assert kernel.pid != pid
     assert kernel.run("x")[0]["ename"] == "NameError"
+
+
+@pytest.mark.parametrize("kind", ["nothing", "python", "sh"])
+def test_without_a_debugger_inside_a_debug_request_is_answered(kernel):
+    asked = {"type": "request", "seq": 5, "command": "debugInfo"}
+    info = kernel.ask_control("debug_request", asked)["content"]
+    assert info["success"]
+    assert info["request_seq"] == 5
+    assert not info["body"]["isStarted"]
+    refused = kernel.ask_control("debug_request", {**asked, "command": "initialize"})["content"]
+    assert not refused["success"]
+    assert "%pip" in refused["message"]
+
+
+@pytest.mark.parametrize("kind", ["ipykernel"])
+def test_the_debugger_inside_is_asked(kernel):
+    asked = {"type": "request", "seq": 5, "command": "debugInfo"}
+    assert kernel.ask_control("debug_request", asked)["content"]["body"]["richRendering"]
