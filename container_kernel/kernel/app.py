@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from .. import __version__
@@ -25,9 +26,13 @@ from .wire import ConnectionInfo, Dict
 from .worker import Worker
 
 if TYPE_CHECKING:
+    from ..runtime.container import Container
     from .cells import OwnCells
+    from .usage import Meter
 
 _PREWARM_AFTER_S = 0.05
+# What a front end waits for while its user types, and what changes nothing.
+_LOOK_UPS = {"complete_request", "inspect_request", "is_complete_request", "kernel_info_request"}
 # What is answered when no inner kernel runs that could answer better.
 _EMPTY: dict[str, Callable[[Dict], Dict]] = {
     "complete_request": lambda c: {
@@ -91,12 +96,19 @@ class App:
             return
         if request.msg_type == "shutdown_request":
             self._shut_down(request)
-        elif request.message.header.get("subshell_id") and self.inners.ready:
-            self.inners.ready.forward(request)
-        elif request.msg_type == "kernel_info_request" and self.inners.task is None:
-            self._answer(request, self._kernel_info())
+        elif self._goes_aside(request):
+            self._serve(request)
         else:
             self.queue.push(request)
+
+    def _goes_aside(self, request: Request) -> bool:
+        """Whether it need not wait for the cells before it.
+
+        An inner kernel would not answer while a cell runs in it. While we build, somebody can.
+        """
+        if request.message.header.get("subshell_id") and self.inners.ready:
+            return self.inners.ready.has_subshells
+        return request.msg_type in _LOOK_UPS and self.inners.task is None
 
     def _on_control(self, request: Request) -> None:
         if request.msg_type == "kernel_info_request":
@@ -133,6 +145,9 @@ class App:
         if kind == "kernel_info_request":
             self._answer(request, self._kernel_info())
             return
+        if kind == "usage_request":
+            self._answer(request, self._usage.read(self._container()))
+            return
         ours = self._our_answer(request)
         if ours is not None:
             self._answer(request, ours)
@@ -160,6 +175,17 @@ class App:
         reply = request.msg_type.removesuffix("_request") + "_reply"
         self.front.reply(request, reply, content)
         self.front.status(request, "idle")
+
+    @cached_property
+    def _usage(self) -> Meter:
+        from .usage import Meter
+
+        return Meter()
+
+    def _container(self) -> Container | None:
+        """The one that run cells go to, if it runs."""
+        inner = self.inners.current
+        return inner.container if inner is not None and inner.container.poll() is None else None
 
     def _kernel_info(self) -> Dict:
         return kernel_info(__version__, self.inners.last_info)

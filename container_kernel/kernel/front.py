@@ -111,6 +111,7 @@ class Front:
             return False
         try:
             message = Message.parse(frames, self._signer)
+            message.check()
             if not self._history.add(message.signature):
                 raise MalformedMessage("a replay")
         except MalformedMessage as error:

@@ -111,6 +111,12 @@ class Inner(ABC):
         return self.info.get("implementation") == "ipython"
 
     @property
+    def has_subshells(self) -> bool:
+        """Whether it runs more than one request at a time, where asked to."""
+        features = self.info.get("supported_features")
+        return isinstance(features, list) and "kernel subshells" in features
+
+    @property
     def magics(self) -> frozenset[str]:
         """The magics it knows; where there are any, what is not ours is its own to judge."""
         return foreign.IPYTHON if self.is_ipython else frozenset()

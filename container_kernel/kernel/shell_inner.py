@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _Answer = Callable[[list[str]], Dict]
 _ANSWER_LIMIT = 4 << 20
 _MOST_MATCHES = 1000
+_AGAIN_S = 0.05
 _WORDS = """
     alias bg break case cd command continue do done elif else esac eval exec exit export false fg fi
     for getopts hash if in jobs kill local printf pwd read readonly return set shift test then times
@@ -39,6 +40,7 @@ class ShellInner(AgentInner):
         self._mark = os.urandom(8).hex().encode()
         self._number = 0
         self._cell_number = 0
+        self._was_interrupted = False
         self._held = {"stdout": b"", "stderr": b""}
         self._events = b""
         self._asked: dict[int, tuple[Request, _Answer]] = {}
@@ -51,6 +53,7 @@ class ShellInner(AgentInner):
     def _send_cell(self, task: Task) -> None:
         self._number += 1
         self._cell_number = self._number
+        self._was_interrupted = False
         code = escaped(task.request.content["code"])
         self._send(b"__ck_id=%d; __ck_run '%s'\n" % (self._number, code))
 
@@ -90,6 +93,26 @@ class ShellInner(AgentInner):
             self._became_ready(_SHELL_INFO)
         elif number == b"%d" % self._cell_number and self.task is not None:
             self._end_cell(None if status == b"0" else _failure(status.decode("ascii", "replace")))
+        elif self._was_interrupted and self.task is not None:
+            self._make_sure(self.task)
+
+    def interrupt(self) -> None:
+        """As Ctrl-C in a terminal."""
+        self._was_interrupted = self.task is not None
+        super().interrupt()
+
+    def _make_sure(self, task: Task) -> None:
+        """An interrupt came so early that the shell was still reading: it prompts at once, and has
+        thrown the cell's line away, or not seen it yet. This prompt is the cell's last one.
+        """
+        self._was_interrupted = False
+        self._send(b"__ck_id=%d; (exit 130)\n" % self._cell_number)
+
+        def again() -> None:
+            if self.task is task and not self.is_closed:
+                self.interrupt()
+
+        self.loop.call_later(_AGAIN_S, again)
 
     # Look-ups
 

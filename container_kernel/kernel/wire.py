@@ -63,6 +63,8 @@ class ConnectionInfo:
             raise ValueError(f"not a connection file: {error!r}") from error
         if scheme not in _SCHEMES or transport not in ("tcp", "ipc"):
             raise ValueError(f"not supported: {transport} with {scheme}")
+        if data.get("curve_publickey"):  # plain text would be worse than no answer
+            raise ValueError("not supported: encryption (CurveZMQ)")
         return info
 
     @classmethod
@@ -165,6 +167,18 @@ class Message:
             tuple(frames[:start]), signature, dicts, tuple(rest[4:]), _checked_header(dicts[0])
         )
 
+    def check(self) -> None:
+        """Be sure that whoever it is passed on to can read it, and so answers.
+
+        Raises:
+            MalformedMessage: one of the dicts is no JSON object.
+        """
+        for name, data in zip(
+            ("parent header", "metadata", "content"), self.dicts[1:], strict=True
+        ):
+            if data != b"{}" and _object(data) is None:
+                raise MalformedMessage(f"its {name} is not a JSON object")
+
     @property
     def msg_id(self) -> str:
         """The header's own id."""
@@ -207,11 +221,17 @@ def _checked_header(frame: bytes) -> Dict:
 
 def parse_object(data: bytes | str) -> Dict:
     """The JSON object in ``data``, or an empty one for whatever else is there."""
+    return _object(data) or {}
+
+
+def _object(data: bytes | str) -> Dict | None:
+    # Only UTF-8, as jupyter_client reads it: what json takes for UTF-16 nobody else understands.
+    text = data if isinstance(data, str) else data.decode("utf-8", "replace")
     try:
-        value = json.loads(data)
+        value = json.loads(text)
     except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def dump(value: object) -> bytes:

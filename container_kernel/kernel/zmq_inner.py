@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING
 
 import zmq
 
+from ..errors import CellError
 from ..record import record
 from .front import Request
 from .inner import Inner, Surroundings, Task, number
 from .loop import report
+from .publisher import describe
 from .wire import MalformedMessage, Message, Session, Signer, dump
 
 if TYPE_CHECKING:
@@ -37,6 +39,9 @@ _CHANNELS = {
 _SOCKET_NAMES = {"shell": 1, "iopub": 2, "stdin": 3, "control": 4, "hb": 5}
 _LOOK_AGAIN_S = 0.004
 _NUDGE_S = 0.5
+_REPLY_PATIENCE_S = 1.0
+"""So much later than its idle may a cell's reply come. An interrupt at the wrong moment, or a
+request that makes a kernel stumble, and none comes: the cells behind must not wait for it."""
 _BATCH = 200
 _REMEMBERED = 10_000
 _SANE_SESSION = re.compile(r"[\w-]{8,128}")
@@ -48,6 +53,7 @@ class _Progress:
 
     reply: dict[str, object] | None = None
     is_idle: bool = False
+    was_interrupted: bool = False
 
 
 class ZmqInner(Inner):
@@ -139,7 +145,10 @@ class ZmqInner(Inner):
             return
         self._asked[request.msg_id] = None
         if len(self._asked) > _REMEMBERED:
-            del self._asked[next(iter(self._asked))]
+            oldest = next(iter(self._asked))
+            del self._asked[oldest]
+            if self.task is None or oldest != self.task.request.msg_id:
+                self._routes.pop(oldest, None)
         if request.msg_type.endswith("_request"):
             self._routes[request.msg_id] = request
 
@@ -157,6 +166,7 @@ class ZmqInner(Inner):
 
     def interrupt(self) -> None:
         """As its kernelspec wants it."""
+        self._progress.was_interrupted = True
         if self._spec.interrupt_mode == "message":
             self._send_hidden("control", "interrupt_request", {})
         else:
@@ -243,9 +253,9 @@ class ZmqInner(Inner):
             report(f"inner iopub: {kind} dropped: it does not belong there")
             return
         is_status = kind == "status"
-        if is_status and parent not in self._asked:
-            return
         is_current = self.task is not None and parent == self.task.request.msg_id
+        if is_status and not is_current and parent not in self._asked:
+            return
         if not (is_current and self._was_announced(message)):
             self._relay("iopub", message, message.identities)
             if is_current and self.task is not None and kind == "execute_input":
@@ -255,6 +265,20 @@ class ZmqInner(Inner):
             if is_current:
                 self._progress.is_idle = True
                 self._finish_if_done()
+                if self._progress.reply is None and self.task is not None:
+                    self.loop.call_later(_REPLY_PATIENCE_S, partial(self._miss_reply, self.task))
+
+    def _miss_reply(self, task: Task) -> None:
+        if self.task is not task or self._progress.reply is not None or self.is_closed:
+            return
+        self._routes.pop(task.request.msg_id, None)
+        self.listener.on_failed(self, task)
+        error: BaseException = CellError("the kernel in the container did not answer this request")
+        if self._progress.was_interrupted:  # ipykernel, before the cell's own code began to run
+            error = KeyboardInterrupt()
+        reply = {"status": "error", **describe(error), "execution_count": task.count}
+        self.front.reply(task.request, "execute_reply", reply, {"status": "error"})
+        self._finished(task, reply)
 
     def _was_announced(self, message: Message) -> bool:
         if self.task is None or not self.task.announced:

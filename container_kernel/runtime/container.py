@@ -75,6 +75,7 @@ class Container:
 
     ``stdout`` and ``stderr`` are the reading ends; whoever started it reads and closes them
     (or calls `delete`). Ending the first process ends every other one in the container.
+    ``memory_bytes`` is the limit that is held, if any.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class Container:
         self.stderr = stderr
         self.pidfd = os.pidfd_open(pid)
         _first_processes.add(pid)
-        self._memory_bytes = memory_bytes
+        self.memory_bytes = memory_bytes if cgroup else None
         self._cgroup = cgroup
         self._has_init = has_init
         self._leftovers = leftovers
@@ -168,7 +169,7 @@ class Container:
 
     def _describe(self, code: int) -> Exit:
         killed = self._cgroup is not None and self._cgroup.out_of_memory_kills(self.name) > 0
-        limit = self._memory_bytes if self._cgroup else None
+        limit = self.memory_bytes
         if code >= 0:
             number = code - 128 if self._has_init and code > 128 else None
             out_of_memory = killed and number == signal.SIGKILL

@@ -28,6 +28,8 @@ from container_kernel.runtime.container import Exit
 class LocalContainer:
     """A process group instead of a container."""
 
+    memory_bytes = None
+
     def __init__(self, argv, env, cwd, stdin=None):
         self._process = subprocess.Popen(
             argv,

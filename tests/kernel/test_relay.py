@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import time
 
@@ -106,6 +107,19 @@ def test_interrupt_stops_the_cell_and_keeps_the_kernel(kernel, kind, by_signal):
     reply = kernel.reply_to(msg_id)["content"]
     assert (reply["status"], reply["ename"]) == ("error", "KeyboardInterrupt")
     assert time.monotonic() - start < 5
+    assert "hello" in kernel.text(HELLO[kind])
+
+
+@every_kind
+def test_an_interrupt_at_any_moment_loses_no_cell(kernel, kind):
+    kernel.run(HELLO[kind])
+    chance = random.Random(5)
+    for _ in range(5 if kind == "ipykernel" else 60):
+        msg_id = kernel.client.execute("true" if kind == "sh" else "pass")
+        time.sleep(chance.uniform(0, 0.004))
+        kernel.ask_control("interrupt_request")
+        reply = kernel.reply_to(msg_id)["content"]
+        assert reply.get("ename", "KeyboardInterrupt") == "KeyboardInterrupt"
     assert "hello" in kernel.text(HELLO[kind])
 
 
@@ -290,6 +304,29 @@ def test_build_is_shown_live_and_interrupted(fresh):
     kernel.ask_control("interrupt_request")
     assert kernel.reply_to(msg_id)["content"]["ename"] == "Interrupted"
     assert "1" in kernel.text("1")
+
+
+@python_kinds
+def test_look_ups_do_not_wait_for_the_cells_behind_a_build(fresh, kind):
+    kernel = fresh(kind)
+    kernel.run("some_name = 1")
+    client = kernel.client
+    build = client.execute("%%build\nsleep 30")
+    behind = client.execute("1")
+    for ask, answer in (
+        (lambda: client.complete("some_na"), "some_name"),
+        (lambda: client.complete("%bas"), "%base"),
+        (lambda: client.inspect("%base", 5), "REF"),
+        (lambda: client.is_complete("if x:"), "incomplete"),
+        (lambda: client.kernel_info(), "python"),
+    ):
+        msg_id = ask()
+        reply = client.get_shell_msg(timeout=TIMEOUT_S)
+        assert reply["parent_header"]["msg_id"] == msg_id
+        assert answer in str(reply["content"])
+    kernel.ask_control("interrupt_request")
+    assert kernel.reply_to(build)["content"]["ename"] == "Interrupted"
+    assert kernel.reply_to(behind)["content"]["status"] == "aborted"
 
 
 def test_cell_before_a_base_says_what_to_do(fresh):

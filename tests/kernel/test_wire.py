@@ -110,6 +110,17 @@ def test_a_replay_is_noticed_and_memory_is_bounded():
     assert history.add(b"")
 
 
+@pytest.mark.parametrize("place", [1, 2, 3])
+@pytest.mark.parametrize("data", [b"", b"[]", b"null", b"{", '{"a": 1}'.encode("utf-16")])
+def test_dicts_that_nobody_could_read_are_noticed(signer, frames, place, data):
+    dicts = [*frames[3:7]]
+    Message.parse([DELIMITER, signer.sign(dicts), *dicts], signer).check()
+    dicts[place] = data
+    message = Message.parse([DELIMITER, signer.sign(dicts), *dicts], signer)
+    with pytest.raises(MalformedMessage, match="not a JSON object"):
+        message.check()
+
+
 def test_parse_object_takes_objects_only():
     assert parse_object(b'{"a": 1}') == {"a": 1}
     assert [parse_object(text) for text in (b"[]", b"1", b"", b"{", b"\xff", b"[" * 10**5)] == [
@@ -135,7 +146,13 @@ def test_ipc_ports_are_suffixes():
 
 @pytest.mark.parametrize(
     "change",
-    [{"transport": "pgm"}, {"signature_scheme": "none"}, {"shell_port": "x"}, {"hb_port": None}],
+    [
+        {"transport": "pgm"},
+        {"signature_scheme": "none"},
+        {"shell_port": "x"},
+        {"hb_port": None},
+        {"curve_publickey": "x"},
+    ],
 )
 def test_a_connection_file_we_cannot_serve_is_refused(change):
     with pytest.raises(ValueError, match="not"):
