@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import zmq
 
 from ..record import record
+from .frames import receive, send
 from .loop import Loop, report
 from .outputs import Outputs
 from .wire import (
@@ -105,9 +106,8 @@ class Front:
 
     def read_one(self, channel: str, on_request: Callable[[Request], object]) -> bool:
         """Take one message if one waits; False when none does."""
-        try:
-            frames = self._sockets[channel].recv_multipart(zmq.NOBLOCK)
-        except zmq.Again:
+        frames = receive(self._sockets[channel])
+        if frames is None:
             return False
         try:
             message = Message.parse(frames, self._signer)
@@ -150,7 +150,7 @@ class Front:
         if channel == "iopub":
             self.outputs.note(frames)
         try:
-            self._sockets[channel].send_multipart([*identities, *frames], zmq.NOBLOCK)
+            send(self._sockets[channel], [*identities, *frames])
         except zmq.ZMQError as error:
             report(f"{channel}: not sent: {error}")
 

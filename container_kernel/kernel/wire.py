@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -106,8 +106,7 @@ class Signer:
         if self._hmac is None:
             return b""
         copy = self._hmac.copy()
-        for frame in dicts:
-            copy.update(frame)
+        copy.update(b"".join(dicts))
         return copy.hexdigest().encode()
 
     def is_right(self, signature: bytes, dicts: Iterable[bytes]) -> bool:
@@ -190,11 +189,6 @@ class Message:
         return str(self.header["msg_type"])
 
     @cached_property
-    def parent(self) -> Dict:
-        """The parent header; empty if it is not an object."""
-        return parse_object(self.dicts[1])
-
-    @cached_property
     def metadata(self) -> Dict:
         """The metadata; empty if it is not an object."""
         return parse_object(self.dicts[2])
@@ -207,8 +201,14 @@ class Message:
     @property
     def parent_id(self) -> str:
         """The msg_id of the parent, empty if there is none."""
-        msg_id = self.parent.get("msg_id", "")
-        return msg_id if isinstance(msg_id, str) else ""
+        return _parent_id(self.dicts[1])
+
+
+@lru_cache(maxsize=16)
+def _parent_id(parent: bytes) -> str:
+    # All outputs of a cell name the same parent, in the same bytes.
+    msg_id = parse_object(parent).get("msg_id", "")
+    return msg_id if isinstance(msg_id, str) else ""
 
 
 def _checked_header(frame: bytes) -> Dict:

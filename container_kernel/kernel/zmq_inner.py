@@ -21,6 +21,7 @@ import zmq
 
 from ..errors import CellError
 from ..record import record
+from .frames import receive, send
 from .front import Request
 from .inner import Inner, Surroundings, Task, number
 from .loop import report
@@ -155,14 +156,14 @@ class ZmqInner(Inner):
     def _send(self, channel: str, dicts: Sequence[bytes], buffers: Sequence[bytes] = ()) -> None:
         signature = self._signer.sign(dicts)
         frames = [b"<IDS|MSG>", signature, *dicts, *buffers]
-        self._sockets[channel].send_multipart(frames, zmq.NOBLOCK)
+        send(self._sockets[channel], frames)
 
     def _send_hidden(self, channel: str, msg_type: str, content: object) -> None:
         if channel in self._sockets:
             self._hidden_count += 1
             msg_id = f"{self._hidden}{self._hidden_count}"
             frames = self._own.frames(msg_type, content, msg_id=msg_id)
-            self._sockets[channel].send_multipart(frames, zmq.NOBLOCK)
+            send(self._sockets[channel], frames)
 
     def interrupt(self) -> None:
         """As its kernelspec wants it."""
@@ -189,9 +190,8 @@ class ZmqInner(Inner):
         for _ in range(_BATCH):
             if self.is_closed:
                 return False
-            try:
-                frames = socket.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
+            frames = receive(socket)
+            if frames is None:
                 return False
             try:
                 message = Message.parse(frames, self._signer)
