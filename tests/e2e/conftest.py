@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from front import Lab, new_page
+
+from tests.e2e.front import Lab, new_page
 
 ROOT = Path(__file__).parents[2]
 START_TIMEOUT_S = 60

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from front import BUILD_TIMEOUT_MS, IMAGE
+
+from tests.e2e.front import BUILD_TIMEOUT_MS, IMAGE
 
 pytestmark = [pytest.mark.privileged, pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -6,7 +6,8 @@ import json
 import os
 
 import pytest
-from front import BUILD_TIMEOUT_MS, new_page, take_picture
+
+from tests.e2e.front import BUILD_TIMEOUT_MS, new_page, take_picture
 
 pytestmark = [pytest.mark.privileged, pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -9,13 +9,12 @@ from pathlib import Path
 from container_kernel.kernel.app import serve
 from container_kernel.kernel.wire import ConnectionInfo
 
-sys.path.insert(0, os.path.dirname(__file__))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 
 def make_cells(app):
-    from local import LocalWorkbench
-
     from container_kernel.kernel.cells import OwnCells
+    from tests.kernel.local import LocalWorkbench
 
     folder, kind = Path(sys.argv[2]), sys.argv[3]
     specs = Path(os.environ.get("TEST_KERNELS", f"{sys.prefix}/share/jupyter/kernels"))

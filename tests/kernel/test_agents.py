@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from conftest import TIMEOUT_S, types
+
+from tests.kernel.conftest import TIMEOUT_S, types
 
 SHELLS = [name for name in ("dash", "bash", "busybox") if shutil.which(name)]
 
@@ -112,7 +113,7 @@ def test_a_question_while_a_cell_ends_the_session_is_answered(fresh):
 
 @pytest.fixture(scope="module", params=SHELLS)
 def shell(request, tmp_path_factory):
-    from conftest import Kernel
+    from tests.kernel.conftest import Kernel
 
     folder = tmp_path_factory.mktemp(request.param)
     program = folder / "sh"

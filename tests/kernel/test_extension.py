@@ -9,12 +9,12 @@ import sys
 import tempfile
 
 import pytest
-from conftest import ROOT, Kernel, until
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import KernelManager
 
 import container_kernel
 from container_kernel import CellFailed, Environment
+from tests.kernel.conftest import ROOT, Kernel, until
 
 pytestmark = pytest.mark.privileged
 

@@ -18,7 +18,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def kernel(folder, tmp_path_factory, oci_runtime):
-    from test_real import RealKernel
+    from tests.kernel.test_real import RealKernel
 
     kernel = RealKernel(folder, tmp_path_factory.mktemp("home"), oci_runtime)
     assert kernel.run("%base busybox")[0]["status"] == "ok"

@@ -11,7 +11,6 @@ import tempfile
 from importlib.metadata import entry_points
 
 import pytest
-from conftest import ROOT, Kernel, until
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import KernelManager
 
@@ -19,6 +18,7 @@ from container_kernel.errors import UsageError
 from container_kernel.kernel import frozen
 from container_kernel.kernel.frozen import Frozen, Place
 from container_kernel.kernel.start import Start, read
+from tests.kernel.conftest import ROOT, Kernel, until
 
 DIGEST = "sha256:" + "ab" * 32
 GROUP = "jupyter_client.kernel_provisioners"

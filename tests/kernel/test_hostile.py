@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 import zmq
-from conftest import types
-from forgetful_inner import FLOOD
+
+from tests.kernel.conftest import types
+from tests.kernel.forgetful_inner import FLOOD
 
 
 @pytest.fixture

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from conftest import TIMEOUT_S, types, until
-from test_sending import Default, build
+
+from tests.kernel.conftest import TIMEOUT_S, types, until
+from tests.kernel.test_sending import Default, build
 
 BLOCKING = "import time; time.sleep(1.5)"
 

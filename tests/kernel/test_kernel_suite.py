@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from python_suite import PythonSuite
-from shell_suite import ShellSuite
+
+from tests.kernel.python_suite import PythonSuite
+from tests.kernel.shell_suite import ShellSuite
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,8 +9,9 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from python_suite import PythonSuite
-from shell_suite import ShellSuite
+
+from tests.kernel.python_suite import PythonSuite
+from tests.kernel.shell_suite import ShellSuite
 
 pytestmark = [pytest.mark.privileged, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]

@@ -11,7 +11,8 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Kernel, LocalManager, types, until
+
+from tests.kernel.conftest import ROOT, Kernel, LocalManager, types, until
 
 pytestmark = pytest.mark.privileged
 ARGV = [sys.executable, "-m", "container_kernel.kernel", "-f", "{connection_file}"]

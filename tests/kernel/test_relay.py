@@ -8,7 +8,8 @@ import signal
 import time
 
 import pytest
-from conftest import TIMEOUT_S, types, until
+
+from tests.kernel.conftest import TIMEOUT_S, types, until
 
 BOTH = ("ipykernel", "python")
 ALL = (*BOTH, "sh")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 
 import pytest
-from conftest import ROOT, Kernel, LocalManager
-from test_real import ARGV, RealKernel
+
+from tests.kernel.conftest import ROOT, Kernel, LocalManager
+from tests.kernel.test_real import ARGV, RealKernel
 
 pytestmark = pytest.mark.privileged
 

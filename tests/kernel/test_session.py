@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
-from test_real import RealKernel
+
+from tests.kernel.test_real import RealKernel
 
 pytestmark = pytest.mark.privileged
 KEPT = "keeps its variables"

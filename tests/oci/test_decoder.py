@@ -10,12 +10,12 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from layers import entry, hard_link, layer, pax, raw, record, symlink
 
 from container_kernel.errors import ImageError
 from container_kernel.oci.changeset import encode
 from container_kernel.oci.decoder import apply
 from container_kernel.oci.idmap import IdMap
+from tests.oci.layers import entry, hard_link, layer, pax, raw, record, symlink
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="changes owners")
 

@@ -17,12 +17,12 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from layers import entry, hard_link, layer, pax, raw, record, symlink
-from test_decoder import tree, unpack
 
 from container_kernel.errors import ImageError
 from container_kernel.oci.tar_reader import TarReader
 from container_kernel.oci.xattr import is_kept
+from tests.oci.layers import entry, hard_link, layer, pax, raw, record, symlink
+from tests.oci.test_decoder import tree, unpack
 
 
 def state(folder: Path) -> list[tuple]:

@@ -109,7 +109,7 @@ def names() -> list[str]:
 
 def module(name: str) -> ModuleType:
     """The module of a sweep."""
-    return importlib.import_module(f"sweep_{name.replace('-', '_')}")
+    return importlib.import_module(f"tests.soak.sweep_{name.replace('-', '_')}")
 
 
 def main() -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import random
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,11 +15,9 @@ from pathlib import Path
 
 import zmq
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "kernel"))
-
-from conftest import Kernel, until  # noqa: E402
-from test_real import RealKernel  # noqa: E402
+from tests.kernel.conftest import Kernel, until
+from tests.kernel.test_real import RealKernel
+from tests.soak.run import STATES
 
 CASES, SAMPLE = 1000, 8
 MESSAGES = 100
@@ -75,7 +72,7 @@ class Target:
         self._folder = tempfile.TemporaryDirectory(prefix="fuzz-")
         folder = Path(self._folder.name)
         if kind == "real":
-            self.kernel = RealKernel(folder, HERE.parents[1] / "build/soak/home", "crun")
+            self.kernel = RealKernel(folder, STATES / "home", "crun")
             self.kernel.run("%base busybox")
         else:
             self.kernel = Kernel(kind, folder)

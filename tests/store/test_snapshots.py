@@ -8,12 +8,12 @@ import sys
 import threading
 
 import pytest
-from snapshots_contract import SnapshotterContract, diff_id
 
 from container_kernel.errors import StoreError
 from container_kernel.oci.idmap import IdMap
 from container_kernel.runtime import overlay
 from container_kernel.store.snapshots import Snapshots
+from tests.store.snapshots_contract import SnapshotterContract, diff_id
 
 pytestmark = pytest.mark.privileged
 

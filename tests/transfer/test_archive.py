@@ -8,7 +8,6 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from layouts import ARCHITECTURE, Layout, digest, layer_tar
 
 from container_kernel.errors import BlobDamaged, BlobNotFound, StoreError, UsageError
 from container_kernel.oci.changeset import tree_digest
@@ -17,6 +16,7 @@ from container_kernel.oci.spec import Descriptor, ImageConfig, MediaType
 from container_kernel.store.store import Store
 from container_kernel.transfer.archive import FORMATS, save
 from container_kernel.transfer.load import load
+from tests.transfer.layouts import ARCHITECTURE, Layout, digest, layer_tar
 
 pytestmark = pytest.mark.privileged
 

@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 import pytest
-from layouts import layer_tar
 
 from container_kernel import syscalls
 from container_kernel.errors import ImageError, StoreError
@@ -21,6 +20,7 @@ from container_kernel.oci.idmap import IdMap
 from container_kernel.transfer.box import unpack_boxed
 from container_kernel.transfer.compression import Caps
 from container_kernel.transfer.unpack import unpack_rootfs
+from tests.transfer.layouts import layer_tar
 
 pytestmark = pytest.mark.privileged
 

@@ -9,12 +9,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from layouts import Layout, layer_tar
-from test_archive import built, other
 
 from container_kernel.oci.spec import Manifest
 from container_kernel.transfer.archive import save
 from container_kernel.transfer.load import load
+from tests.transfer.layouts import Layout, layer_tar
+from tests.transfer.test_archive import built, other
 
 pytestmark = pytest.mark.privileged
 __all__ = ["built", "other"]

@@ -11,7 +11,11 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from layouts import (
+
+from container_kernel.errors import ImageError
+from container_kernel.oci.digest import Digest
+from container_kernel.transfer.load import load
+from tests.transfer.layouts import (
     ARCHITECTURE,
     INDEX,
     LAYER,
@@ -22,10 +26,6 @@ from layouts import (
     layer_tar,
     text,
 )
-
-from container_kernel.errors import ImageError
-from container_kernel.oci.digest import Digest
-from container_kernel.transfer.load import load
 
 pytestmark = pytest.mark.privileged
 
