@@ -33,7 +33,14 @@ def mounted(snapshots, tmp_path, entered):
         target.mkdir(exist_ok=True)
         (tmp_path / "init").mkdir(exist_ok=True)
         lowers = [*(one.path for one in snapshots.chain(active.parent)), tmp_path / "init"]
-        overlay.mount(snapshots.folder, lowers, active, target, userxattr=entered.is_rootless)
+        overlay.mount(
+            snapshots.folder,
+            lowers,
+            active.upper,
+            active.work,
+            target,
+            userxattr=entered.is_rootless,
+        )
         try:
             return action(target)
         finally:
