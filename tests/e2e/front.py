@@ -104,6 +104,11 @@ class Notebook:
         done = rf"n => /\[\d+\]/.test({PROMPTS}[n])"
         self.page.wait_for_function(done, arg=number, timeout=timeout_ms)
 
+    def wait_for_reset(self, number: int, timeout_ms: int = 60_000) -> None:
+        """Wait until a cell has no number any more."""
+        gone = rf"n => !/\[\d+\]/.test({PROMPTS}[n])"
+        self.page.wait_for_function(gone, arg=number, timeout=timeout_ms)
+
     def run_all(self, timeout_ms: int = BUILD_TIMEOUT_MS) -> None:
         """Run all cells, to the end or to the first that fails."""
         self.menu("Run", "Run All Cells")
