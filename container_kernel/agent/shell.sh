@@ -9,6 +9,9 @@
 # The answer goes line by line into the FIFO `__ck_events`, apart from what cells print.
 unset HISTFILE ENV
 PS2=
+# A child that ends or stops interrupts busybox's reading of the next line, which it takes for the
+# end of its input. With this it goes on, and says `Use "exit" to leave shell.`, up to 50 times.
+set -o ignoreeof 2>/dev/null
 
 __ck_run() {
     # A syntax error would end the line, and with it what a script may rely on: look first.

@@ -26,6 +26,7 @@ _WORDS = """
 """.split()  # noqa: SIM905 (readable as it stands)
 _WORD = re.compile(r"(?:\\.|[^\s\\;|&<>()`\"'=])*$")
 _HERE = re.compile(r"<<-?\s*(['\"\\]?)([A-Za-z_]\w*)")
+_NOT_OVER = b'\nUse "exit" to leave shell.\n'
 _CUT_SHORT = re.compile(r"end of file|unterminated|EOF|here-document", re.IGNORECASE)
 
 
@@ -62,6 +63,9 @@ class ShellInner(AgentInner):
     def _on_output(self, name: str, data: bytes) -> None:
         # Most shells prompt on standard error, busybox without a terminal on standard output.
         self._held[name] += data
+        if _NOT_OVER in self._held[name]:
+            self._held[name] = self._held[name].replace(_NOT_OVER, b"")
+            self._send(b":\n")  # any command, so that it counts its 50 times anew
         while self._take_prompt(name):
             continue
         held = self._held[name]

@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,14 @@ def test_death_keeps_the_scratch(kernel):
     assert "exit code 9" in reply["evalue"]
     assert types(outputs) == ["status", "execute_input", "error", "status"]
     assert kernel.text("cat /tmp/s").strip() == "here"
+
+
+def test_background_processes_that_end_leave_the_session(kernel):
+    """Each interrupts the shell as it waits for a cell: busybox gives up after 50 of them."""
+    kernel.run("x=5; for i in $(seq 60); do sleep 0.$((100 + 10 * i)) & done")
+    time.sleep(1.5)
+    assert kernel.text("echo [$x]").strip() == "[5]"
+    assert kernel.text("echo end >&2").strip() == "end"
 
 
 def test_layers_tags_and_freeze(kernel):
