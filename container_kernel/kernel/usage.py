@@ -10,7 +10,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from ..runtime.quiesce import members
+from ..runtime.processes import members
 from .wire import Dict
 
 if TYPE_CHECKING:

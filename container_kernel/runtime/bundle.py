@@ -58,7 +58,7 @@ class Process:
     groups: tuple[int, ...] = ()
     capabilities: tuple[str, ...] = ()
 
-    def to_spec(self, limits: Limits, *, nproc: int | None) -> dict[str, Any]:
+    def to_spec(self, limits: Limits) -> dict[str, Any]:
         """The ``process`` object of a runtime spec."""
         held = list(self.capabilities)
         return {
@@ -79,7 +79,7 @@ class Process:
                 "inheritable": [],
                 "ambient": [],
             },
-            "rlimits": _rlimits(limits, nproc),
+            "rlimits": _rlimits(limits),
             "noNewPrivileges": True,
         }
 
@@ -98,11 +98,10 @@ class ContainerSpec:
     pretend_ownership: bool = False
 
     def to_json(self, *, cgroups_path: str | None) -> dict[str, Any]:
-        """The runtime spec. Without ``cgroups_path`` pids are limited by RLIMIT_NPROC instead."""
-        nproc = None if cgroups_path else self.limits.pids
+        """The runtime spec. Limits that need a cgroup are in it only with ``cgroups_path``."""
         return {
             "ociVersion": "1.0.2",
-            "process": self.process.to_spec(self.limits, nproc=nproc),
+            "process": self.process.to_spec(self.limits),
             "root": {"path": str(self.rootfs), "readonly": False},
             "hostname": self.hostname,
             "mounts": [_mount(mount) for mount in (*self._system_mounts(), *self.mounts)],
@@ -210,16 +209,12 @@ _DEVICES: Sequence[dict[str, Any]] = (
 )
 
 
-def _rlimits(limits: Limits, nproc: int | None) -> list[dict[str, Any]]:
+def _rlimits(limits: Limits) -> list[dict[str, Any]]:
     """Clamped to this process's hard limits: raising one takes a capability we may lack."""
-    wanted = [("RLIMIT_NOFILE", resource.RLIMIT_NOFILE, limits.open_files)]
-    wanted.append(("RLIMIT_CORE", resource.RLIMIT_CORE, 0))
-    if nproc is not None:
-        wanted.append(("RLIMIT_NPROC", resource.RLIMIT_NPROC, nproc))
-    result = []
-    for name, number, value in wanted:
-        hard = resource.getrlimit(number)[1]
-        clamped = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        soft = min(1024, clamped) if name == "RLIMIT_NOFILE" else clamped
-        result.append({"type": name, "soft": soft, "hard": clamped})
-    return result
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    files = limits.open_files
+    files = files if hard == resource.RLIM_INFINITY else min(files, hard)
+    return [
+        {"type": "RLIMIT_NOFILE", "soft": min(1024, files), "hard": files},
+        {"type": "RLIMIT_CORE", "soft": 0, "hard": 0},
+    ]

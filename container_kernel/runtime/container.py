@@ -21,7 +21,7 @@ from .. import syscalls
 from ..errors import RuntimeFailed
 from ..folders import remove_tree
 from ..record import record, replace
-from . import bundle, sweeper
+from . import bundle, processes, sweeper
 from .bundle import ContainerSpec, Limits, Process
 from .cgroup import CgroupParent
 
@@ -75,7 +75,6 @@ class Container:
 
     ``stdout`` and ``stderr`` are the reading ends; whoever started it reads and closes them
     (or calls `delete`). Ending the first process ends every other one in the container.
-    ``memory_bytes`` is the limit that is held, if any.
     """
 
     def __init__(
@@ -85,7 +84,7 @@ class Container:
         stdout: int,
         stderr: int,
         *,
-        memory_bytes: int | None = None,
+        limits: Limits,
         cgroup: CgroupParent | None = None,
         has_init: bool = False,
         leftovers: tuple[Path, ...] = (),
@@ -96,7 +95,7 @@ class Container:
         self.stderr = stderr
         self.pidfd = os.pidfd_open(pid)
         _first_processes.add(pid)
-        self.memory_bytes = memory_bytes if cgroup else None
+        self.limits = limits
         self._cgroup = cgroup
         self._has_init = has_init
         self._leftovers = leftovers
@@ -127,6 +126,11 @@ class Container:
         counted = self._cgroup.cpu_seconds(self.name) if self._cgroup else None
         peak = self._cgroup.peak_memory_bytes(self.name) if self._cgroup else None
         return Usage(counted or used.ru_utime + used.ru_stime, peak or used.ru_maxrss * 1024)
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """The memory limit that is held, if any."""
+        return self.limits.memory_bytes if self._cgroup else None
 
     @property
     def freezer(self) -> Path | None:
@@ -250,16 +254,18 @@ class OciRuntime:
             except RuntimeFailed:
                 sweeper.later(_Traces(name, self.cgroup, leftovers).remove)
                 raise
-            return Container(
+            container = Container(
                 int(pid_file.read_text()),
                 name,
                 stdout,
                 stderr,
-                memory_bytes=spec.limits.memory_bytes,
+                limits=spec.limits,
                 cgroup=self.cgroup,
                 has_init=has_init,
                 leftovers=leftovers,
             )
+        self._limit_pids(container)
+        return container
 
     def exec(
         self, container: Container, process: Process, *, stdin: int | None = None
@@ -273,7 +279,7 @@ class OciRuntime:
         folder = self._run_dir / "bundles" / name
         folder.mkdir(mode=0o700)
         spec_file, pid_file = folder / "process.json", folder / "pid"
-        spec_file.write_text(json.dumps(process.to_spec(Limits(), nproc=None)))
+        spec_file.write_text(json.dumps(process.to_spec(Limits())))
         argv = ["exec", "--detach", "--process", str(spec_file), "--pid-file", str(pid_file)]
         with _starting:
             try:
@@ -281,7 +287,16 @@ class OciRuntime:
             except RuntimeFailed:
                 remove_tree(folder)
                 raise
-            return Container(int(pid_file.read_text()), name, stdout, stderr, leftovers=(folder,))
+            pid = int(pid_file.read_text())
+            beside = Container(
+                pid, name, stdout, stderr, limits=container.limits, leftovers=(folder,)
+            )
+        self._limit_pids(beside)
+        return beside
+
+    def _limit_pids(self, container: Container) -> None:
+        if self.cgroup is None and container.limits.pids is not None:
+            processes.limit(container.pid, container.limits.pids)
 
     def _with_init(self, spec: ContainerSpec) -> ContainerSpec:
         """The init process in front of the command; it is not one of those that are limited."""

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ..errors import HostError
 from .container import Container
+from .processes import members, stat_fields
 
 _PATIENCE_S = 2.0
 _POLL_S = 0.0005
@@ -43,21 +44,6 @@ def stop(container: Container) -> Callable[[], None]:
     """
     folder = container.freezer
     return _stop_by_signal(container.pid) if folder is None else _stop_by_cgroup(folder)
-
-
-def members(pid: int) -> list[int]:
-    """The processes in the pid namespace of ``pid``, and whatever descends from them."""
-    namespace = _namespace(pid)
-    found, parents = {pid}, {}
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        other = int(name)
-        with suppress(OSError, IndexError):
-            parents[other] = int(_stat(f"/proc/{name}/stat")[1])
-            if _namespace(other) == namespace:
-                found.add(other)
-    while more := {one for one, parent in parents.items() if parent in found} - found:
-        found |= more
-    return sorted(found)
 
 
 def _stop_by_cgroup(folder: Path) -> Callable[[], None]:
@@ -121,15 +107,6 @@ def _is_still(pid: int) -> bool:
     """True when every thread of a process is stopped, or it is gone."""
     try:
         tasks = os.listdir(f"/proc/{pid}/task")
-        return all(_stat(f"/proc/{pid}/task/{task}/stat")[0] in _STOPPED for task in tasks)
+        return all(stat_fields(f"/proc/{pid}/task/{task}/stat")[0] in _STOPPED for task in tasks)
     except OSError:
         return True
-
-
-def _stat(file: str) -> list[str]:
-    """The fields of proc_pid_stat(5) after the name: the state, the parent, and on."""
-    return Path(file).read_text().rpartition(")")[2].split()
-
-
-def _namespace(pid: int) -> str:
-    return os.readlink(f"/proc/{pid}/ns/pid")

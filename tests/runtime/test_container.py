@@ -2,6 +2,7 @@
 
 import os
 import resource
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -17,6 +18,8 @@ from container_kernel.runtime.rootfs import Rootfs
 
 pytestmark = pytest.mark.privileged
 FEW = Limits(pids=64)
+TWENTY = Limits(pids=20)
+BOMB = "for i in $(seq 100); do sleep 5 & done; echo"
 
 
 @pytest.fixture
@@ -28,10 +31,10 @@ def rootfs(host, shared_store, busybox):
 
 
 @pytest.fixture
-def run(host, shared_store, rootfs):
-    """Run a shell script as a run cell's process would; its exit and its output."""
+def start(host, shared_store, rootfs):
+    """Start a shell script as a run cell's process would be."""
 
-    def run(script, *, uid=None, cancel=None, limits=FEW, init=True, **more):
+    def start(script, *, uid=None, limits=FEW, init=True, **more):
         uid = (0 if shared_store.idmap.squash else 1000) if uid is None else uid
         process = Process(args=("/bin/sh", "-c", script), env={"PATH": "/bin"}, uid=uid, gid=uid)
         spec = ContainerSpec(
@@ -42,9 +45,18 @@ def run(host, shared_store, rootfs):
             pretend_ownership=shared_store.idmap.squash,
             **more,
         )
+        return host.runtime.run(spec, merge_output=True, init=init)
+
+    return start
+
+
+@pytest.fixture
+def run(start):
+    """Run a shell script to its end; its exit and its output."""
+
+    def run(script, *, cancel=None, **more):
         said = []
-        container = host.runtime.run(spec, merge_output=True, init=init)
-        exit_ = follow(container, said.append, cancel or Cancel())
+        exit_ = follow(start(script, **more), said.append, cancel or Cancel())
         return exit_, "".join(said)
 
     return run
@@ -144,8 +156,29 @@ def test_a_daemon_left_behind_does_not_hold_the_container(run):
 
 
 def test_a_fork_bomb_meets_the_limit(run):
-    _, said = run("for i in $(seq 100); do sleep 5 & done; echo", limits=Limits(pids=20))
+    _, said = run(BOMB, limits=TWENTY)
     assert "can't fork" in said
+
+
+def test_a_process_beside_the_first_is_limited_too(start, host):
+    first = start("sleep 100", limits=TWENTY)
+    bomb = Process(args=("/bin/sh", "-c", f"exec 2>&1; {BOMB}"), env={"PATH": "/bin"}, uid=1000)
+    said = []
+    follow(host.runtime.exec(first, bomb), said.append, Cancel())
+    first.delete()
+    assert "can't fork" in "".join(said)
+
+
+def test_the_limit_of_processes_counts_nobody_outside(run):
+    """Without a cgroup it is an rlimit, and the OCI runtime is started by somebody busy."""
+    others = [subprocess.Popen(["sleep", "100"]) for _ in range(30)]
+    try:
+        exit_, said = run("for i in $(seq 10); do sleep 1 & done; wait; echo ok", limits=TWENTY)
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+    assert (exit_.code, said) == (0, "ok\n")
 
 
 def test_memory_is_limited_where_a_cgroup_allows(run, host):

@@ -1,0 +1,50 @@
+"""Processes: who is in a container, and how many they may be where no cgroup counts them."""
+
+from __future__ import annotations
+
+import os
+import resource
+from contextlib import suppress
+from pathlib import Path
+
+
+def members(pid: int) -> list[int]:
+    """The processes in the pid namespace of ``pid``, and whatever descends from them."""
+    namespace = _namespace(pid)
+    found, parents = {pid}, {}
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        other = int(name)
+        with suppress(OSError, IndexError):
+            parents[other] = int(stat_fields(f"/proc/{name}/stat")[1])
+            if _namespace(other) == namespace:
+                found.add(other)
+    while more := {one for one, parent in parents.items() if parent in found} - found:
+        found |= more
+    return sorted(found)
+
+
+def limit(pid: int, most: int) -> None:
+    """Let the container of ``pid`` have at most ``most`` processes of one user (RLIMIT_NPROC).
+
+    Since Linux 5.14 a user's processes are counted for each user namespace apart, and a container
+    has one of its own. Set from outside, once it runs: an OCI runtime sets limits on itself before
+    it makes the namespace, and is then refused a process where the user has many elsewhere.
+    """
+    hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+    most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    limited: set[int] = set()
+    with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+        while new := set(members(pid)) - limited:  # forked before their parents were limited
+            for one in new:
+                with suppress(ProcessLookupError):
+                    resource.prlimit(one, resource.RLIMIT_NPROC, (most, most))
+            limited |= new
+
+
+def stat_fields(file: str) -> list[str]:
+    """The fields of proc_pid_stat(5) after the name: the state, the parent, and on."""
+    return Path(file).read_text().rpartition(")")[2].split()
+
+
+def _namespace(pid: int) -> str:
+    return os.readlink(f"/proc/{pid}/ns/pid")
