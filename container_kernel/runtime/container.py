@@ -21,7 +21,7 @@ from .. import syscalls
 from ..errors import RuntimeFailed
 from ..folders import remove_tree
 from ..record import record, replace
-from . import bundle, processes, sweeper
+from . import bundle, processes, sealed, sweeper
 from .bundle import ContainerSpec, Limits, Process
 from .cgroup import CgroupParent
 
@@ -210,8 +210,11 @@ class OciRuntime:
         self._run_dir = run_dir
         self._state_dir = run_dir / "runtime"
         self._global = [str(path), "--root", str(self._state_dir)]
-        if is_rootless and path.name.startswith("crun") and cgroup is None:
-            self._global.append("--cgroup-manager=disabled")
+        self._executable = path
+        if path.name.startswith("crun"):
+            self._executable = sealed.executable(path, run_dir)
+            if is_rootless and cgroup is None:
+                self._global.append("--cgroup-manager=disabled")
 
     def run(
         self,
@@ -319,6 +322,7 @@ class OciRuntime:
             # runtime is a way out of the container (CVE-2024-21626).
             done = subprocess.run(
                 [*self._global, "--log", str(log), *argv],
+                executable=self._executable,
                 stdin=subprocess.DEVNULL if stdin is None else stdin,
                 stdout=out_w,
                 stderr=err_w,

@@ -12,8 +12,9 @@ import pytest
 from container_kernel.build.cancel import Cancel
 from container_kernel.build.execute import follow
 from container_kernel.errors import Interrupted, RuntimeFailed
-from container_kernel.runtime import profile
+from container_kernel.runtime import profile, sealed
 from container_kernel.runtime.bundle import ContainerSpec, Limits, Process
+from container_kernel.runtime.host import find_tool
 from container_kernel.runtime.rootfs import Rootfs
 
 pytestmark = pytest.mark.privileged
@@ -207,6 +208,14 @@ def test_nothing_is_left_after_a_container(run, host, entered):
     while traces() != before and time.monotonic() < deadline:
         time.sleep(0.01)
     assert traces() == before
+
+
+def test_nobody_can_write_to_what_crun_is_run_from(tmp_path):
+    """CVE-2019-5736: what it would protect itself from at each start is seen to before."""
+    fd = os.open(sealed.executable(find_tool("crun"), tmp_path), os.O_WRONLY)
+    with pytest.raises(PermissionError):
+        os.write(fd, b"x")
+    os.close(fd)
 
 
 def test_the_exit_code_of_the_quickest_process_is_not_lost(run):
