@@ -71,9 +71,13 @@ class App:
 
     @property
     def cells(self) -> OwnCells:
-        """What runs our own cells; loaded with the first cell, not before the first reply."""
+        """What runs our own cells; loaded with the first cell, not before the first reply.
+
+        Before any cell it takes up, in the worker, what the last kernel had built.
+        """
         if self._cells is None:
             self._cells = self._make_cells(self)
+            self._cells.recall()
         return self._cells
 
     def run(self) -> None:
@@ -84,9 +88,8 @@ class App:
         signal.signal(signal.SIGINT, lambda *_: self.loop.call_soon(self.interrupt))
         signal.signal(signal.SIGTERM, lambda *_: self.loop.call_soon(self.close))
         self.front.status(None, "starting")
-        # In the worker, before any cell: what the first one needs is loaded while the front end
-        # connects, and a run cell finds what the last kernel had built.
-        self.loop.call_later(0, lambda: self.cells.recall())
+        # What the first cell needs is loaded while the front end connects.
+        self.loop.call_later(0, lambda: self.cells)
         self.loop.run()
 
     # Requests
