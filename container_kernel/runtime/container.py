@@ -27,6 +27,7 @@ from .cgroup import CgroupParent
 
 _SANE_ENV = {"PATH": bundle.DEFAULT_PATH, "LC_ALL": "C.UTF-8"}
 _MOST_TRIES = 3
+_STAYS_WARM_S = 0.02  # see `CgroupParent.warm_up`: another grace period
 _starting = threading.Lock()  # held from the start of a runtime until its container is known
 _first_processes: set[int] = set()  # of containers nobody waited for yet
 _numbers = itertools.count(1)  # of the whole process: several runtimes share one state folder
@@ -209,6 +210,7 @@ class OciRuntime:
         self.init = init
         self._run_dir = run_dir
         self._state_dir = run_dir / "runtime"
+        self._cools_at = 0.0
         self._global = [str(path), "--root", str(self._state_dir)]
         self._executable = path
         if path.name.startswith("crun"):
@@ -314,6 +316,8 @@ class OciRuntime:
         self, argv: list[str], folder: Path, stdin: int | None, *, merge_output: bool = False
     ) -> tuple[int, int]:
         """Run the runtime to its end; return the reading ends of the container's output."""
+        if self.cgroup is not None and time.monotonic() > self._cools_at:
+            self.cgroup.warm_up()
         log = folder / "log"
         out_r, out_w = os.pipe()
         err_r, err_w = (-1, os.dup(out_w)) if merge_output else os.pipe()
@@ -334,6 +338,7 @@ class OciRuntime:
         finally:
             os.close(out_w)
             os.close(err_w)
+        self._cools_at = time.monotonic() + _STAYS_WARM_S
         if done.returncode == 0:
             return out_r, err_r
         said = log.read_text() if log.exists() else ""
