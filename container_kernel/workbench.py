@@ -7,13 +7,13 @@ again before the next run cell. Everything here is synchronous and meant for one
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .build import memory
 from .build.cancel import Cancel
 from .build.events import Image, OnEvent
 from .build.notebook_file import code_cells, identity_of, is_by_text, order_of
@@ -185,7 +185,9 @@ class Workbench:
         """
         image = self.image(stage, on_event=on_event, cancel=cancel)
         name = self._stages.find(stage).name
-        return self.lives.on(name, image.chain_id, image.config, restart=restart)
+        live = self.lives.on(name, image.chain_id, image.config, restart=restart)
+        self.lives.close_others(self._stages.by_name)
+        return live
 
     def keep_live(self, *, at_any_price: bool) -> bool:
         """Bring what runs in the current stage over to the image just built, if that is whole.
@@ -291,12 +293,11 @@ class Workbench:
         return bool(self._stages.by_name)
 
     def _recall_cells(self) -> None:
-        text = self.store.index.notebook(str(self._notebook)) if self._notebook else None
-        if self._notebook is None or text is None:
+        if self._notebook is None:
             return
-        state = json.loads(text)
+        known = memory.read(self.store.index, self._notebook)
         present = order_of(self._notebook)
-        for identity, code in state["cells"]:
+        for identity, code in known.cells:
             if identity == _GIVEN:  # another kernel's
                 continue
             items = self._parse(code)
@@ -306,38 +307,30 @@ class Workbench:
                     self._stages.put(identity, code, items, None)
                 except NoBase:
                     continue
-        if state["current"] in self._stages.by_name:
-            self._stages.current = state["current"]
+        if known.current in self._stages.by_name:
+            self._stages.current = known.current
 
     def anticipate(self, image: str | None = None) -> tuple[str, Live] | None:
         """The stage that was current last and a container context of the image it had then.
 
-        Where nothing was, a stage on ``image``; None when that is not given either, or gone.
-        `live` returns the same context when it turns out that the cells still make that image.
+        Where nothing was, a stage on ``image``. A kernel that was told of no notebook takes what
+        the last such kernel ran on: often it is the same. None where there is nothing, or it is
+        gone. `live` returns the same context when it turns out that the cells make that image.
         """
-        text = self._notebook and self.store.index.notebook(str(self._notebook))
-        state = json.loads(text) if text else {}
-        known = state.get("image") or image
-        digest = self.store.find_image(known) if known else None
+        known = memory.Memory()
+        if self._notebook is not None or image is None:
+            known = memory.read(self.store.index, self._notebook)
+        name = known.image or image
+        digest = self.store.find_image(name) if name else None
         if digest is None:
             return None
         config = self.store.image_config(self.store.manifest(digest))
         chain = self.store.image_chain(config)
-        stage = state.get("current") or Base.stage
+        stage = known.current or Base.stage
         return stage, self.lives.on(stage, chain, config)
 
     def _remember(self) -> None:
-        if self._notebook is None:
-            return
-        stages = self._stages.by_name.values()
-        cells = [(cell.identity, cell.code) for stage in stages for cell in stage.cells]
-        image = self._stages.find(None).image
-        state = {
-            "current": self._stages.current,
-            "cells": cells,
-            "image": str(image.digest) if image else None,
-        }
-        self.store.index.remember_notebook(str(self._notebook), json.dumps(state))
+        memory.write(self.store.index, self._notebook, self._stages)
 
     # ------------------------------------------------------------ solving
 

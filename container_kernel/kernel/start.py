@@ -58,8 +58,7 @@ def main(arguments: Sequence[str], namespace: Namespace | HostError) -> None:
             raise namespace
         return _open_workbench(namespace, notebook)
 
-    is_known = (notebook or start.image) and start.spec is None
-    head_start = HeadStart(make_workbench, start.image) if is_known else None
+    head_start = HeadStart(make_workbench, start.image) if start.spec is None else None
     from .app import serve
 
     def make_cells(app: App) -> OwnCells:

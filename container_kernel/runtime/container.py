@@ -21,15 +21,13 @@ from .. import syscalls
 from ..errors import RuntimeFailed
 from ..folders import remove_tree
 from ..record import record, replace
-from . import bundle, processes, sealed, sweeper
+from . import bundle, processes, sealed, strays, sweeper
 from .bundle import ContainerSpec, Limits, Process
 from .cgroup import CgroupParent
 
 _SANE_ENV = {"PATH": bundle.DEFAULT_PATH, "LC_ALL": "C.UTF-8"}
 _MOST_TRIES = 3
 _STAYS_WARM_S = 0.02  # see `CgroupParent.warm_up`: another grace period
-_starting = threading.Lock()  # held from the start of a runtime until its container is known
-_first_processes: set[int] = set()  # of containers nobody waited for yet
 _numbers = itertools.count(1)  # of the whole process: several runtimes share one state folder
 INIT_PATH = "/run/container-kernel-init"
 """Where the init process is mounted in a container, when the host has one to offer."""
@@ -95,7 +93,7 @@ class Container:
         self.stdout = stdout
         self.stderr = stderr
         self.pidfd = os.pidfd_open(pid)
-        _first_processes.add(pid)
+        strays.known.add(pid)
         self.limits = limits
         self._cgroup = cgroup
         self._has_init = has_init
@@ -114,8 +112,8 @@ class Container:
             return None
         with self._waiting:
             if self._exit is None:
-                status, self._used = _wait_for(self.pid)
-                _first_processes.discard(self.pid)
+                status, self._used = strays.wait_for(self.pid)
+                strays.known.discard(self.pid)
                 self._exit = self._describe(os.waitstatus_to_exitcode(status))
             return self._exit
 
@@ -253,7 +251,7 @@ class OciRuntime:
         pid_file = folder / "pid"
         argv = ["run", "--detach", "--bundle", str(folder), "--pid-file", str(pid_file), name]
         leftovers = (folder, self._state_dir / name)
-        with _starting:
+        with strays.starting:
             try:
                 stdout, stderr = self._spawn(argv, folder, stdin, merge_output=merge_output)
             except RuntimeFailed:
@@ -286,7 +284,7 @@ class OciRuntime:
         spec_file, pid_file = folder / "process.json", folder / "pid"
         spec_file.write_text(json.dumps(process.to_spec(Limits())))
         argv = ["exec", "--detach", "--process", str(spec_file), "--pid-file", str(pid_file)]
-        with _starting:
+        with strays.starting:
             try:
                 stdout, stderr = self._spawn([*argv, container.name], folder, stdin)
             except RuntimeFailed:
@@ -362,42 +360,7 @@ class _Traces:
             self.cgroup.remove(self.name)
         for path in self.leftovers:
             remove_tree(path)
-        _reap_strays()
-
-
-def _reap_strays() -> None:
-    """Bury the helpers a runtime forked and left: they became our children."""
-    with _starting:  # whose first process is not known yet
-        _reap_unknown()
-
-
-def _reap_unknown() -> None:
-    try:
-        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    except OSError:
-        return
-    for pid in set(children) - {str(first) for first in _first_processes}:
-        try:
-            head, _, rest = Path(f"/proc/{pid}/stat").read_text().partition(")")
-            if rest.split()[0] == "Z" and head.partition("(")[2][:4] in ("crun", "runc"):
-                os.waitpid(int(pid), os.WNOHANG)
-        except (OSError, IndexError):
-            continue
-
-
-def _wait_for(pid: int) -> tuple[int, resource.struct_rusage]:
-    """The exit status of a process that ended, and what it used. For a moment after crun has
-    returned, a helper of its own can still be the parent; the process becomes our child when that
-    has ended.
-    """
-    deadline = time.monotonic() + 10
-    while True:
-        try:
-            return os.wait4(pid, 0)[1:]
-        except ChildProcessError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.0005)
+        strays.bury()
 
 
 def _read_all(fd: int) -> str:

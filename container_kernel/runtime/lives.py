@@ -6,7 +6,7 @@ safe (see `rebase`); else another takes its place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from ..errors import RebaseRefused
 from ..oci.digest import Digest
@@ -97,6 +97,11 @@ class Lives:
     def take_move(self, stage: str) -> Move | None:
         """What happened to a stage's container since this was asked last."""
         return self._moves.pop(stage, None)
+
+    def close_others(self, stages: Collection[str]) -> None:
+        """End the containers of all stages but these."""
+        for stage in self._lives.keys() - set(stages):
+            self._lives.pop(stage).close()
 
     def close(self) -> None:
         """End all."""

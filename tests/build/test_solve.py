@@ -397,8 +397,20 @@ def test_a_given_image_is_anticipated_where_nothing_is_known(make_bench, opened_
     assert live.read("/r") == "r\n"
 
 
+def test_a_kernel_without_a_notebook_anticipates_what_the_last_such_ran_on(make_bench):
+    bench = make_bench()
+    build_cell(bench, "c0", "%base busybox --as other")
+    chain = live_of(bench).chain_id
+    next_bench = make_bench()
+    stage, live = next_bench.workbench.anticipate()
+    assert (stage, live.chain_id) == ("other", chain)
+    build_cell(next_bench, "c0", "%base busybox")
+    assert live_of(next_bench) is not live
+    assert next_bench.workbench.lives.get("other") is None
+    assert not next_bench.workbench.recall()
+
+
 def test_nothing_is_anticipated_where_nothing_is_known(make_bench, folder, opened_again):
-    assert make_bench().workbench.anticipate() is None
     notebook(folder / "new.ipynb", "%base busybox")
     assert make_bench(notebook=folder / "new.ipynb").workbench.anticipate() is None
 
