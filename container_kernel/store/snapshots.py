@@ -140,10 +140,12 @@ class Snapshots:
         try:
             _remove_tree(active.work)
             record = _record(chain_id, active.parent, diff_id, size, created_by)
-            _write_synced(active.path / "layer.json", json.dumps(record, indent=1))
-            if not synced:
+            (active.path / "layer.json").write_text(json.dumps(record, indent=1))
+            if synced:
+                _sync(active.path / "layer.json")
+                _sync(active.path)
+            else:
                 _sync_all(active.path)
-            _sync_folder(active.path)
             snapshot = self._publish(active.path, chain_id)
         except OSError as error:
             raise cannot_write(self.folder, error) from error
@@ -183,7 +185,7 @@ class Snapshots:
                     _remove_tree(path)
                     return found
                 continue
-            _sync_folder(self.folder)
+            _sync(self.folder)
             (target / "lock").unlink(missing_ok=True)
             snapshot = _read(target)
             assert snapshot is not None
@@ -275,14 +277,8 @@ def disk_errors(folder: Path) -> Iterator[None]:
         raise cannot_write(folder, error) from error
 
 
-def _write_synced(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def _sync_all(path: Path) -> None:
+    """Have the whole file system on disk that ``path`` lies on: one wait, however many files."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         syncfs(fd)
@@ -290,8 +286,8 @@ def _sync_all(path: Path) -> None:
         os.close(fd)
 
 
-def _sync_folder(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
     finally:
