@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
@@ -20,6 +21,7 @@ def _end_with_parent() -> None:
 
 
 if __name__ == "__main__":
+    gc.disable()  # until all is loaded (`App.run`): what is loaded stays
     # Before anything starts a thread, and before the imports the first reply needs. Where it is
     # not allowed, there is a kernel all the same: it says so in every cell.
     try:

@@ -7,6 +7,7 @@ inner kernel (its control channel, its subshells).
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Callable
@@ -88,6 +89,8 @@ class App:
         signal.signal(signal.SIGINT, lambda *_: self.loop.call_soon(self.interrupt))
         signal.signal(signal.SIGTERM, lambda *_: self.loop.call_soon(self.close))
         self.front.status(None, "starting")
+        gc.freeze()
+        gc.enable()
         # What the first cell needs is loaded while the front end connects.
         self.loop.call_later(0, lambda: self.cells)
         self.loop.run()

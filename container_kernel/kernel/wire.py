@@ -10,8 +10,8 @@ import hashlib
 import hmac
 import json
 import os
+import time
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -253,6 +253,13 @@ def _without_nan(value: object) -> object:
     return value
 
 
+def _now() -> str:
+    """The time by ISO 8601. (``datetime`` takes 2 ms to load, before the first reply.)"""
+    seconds, nanoseconds = divmod(time.time_ns(), 10**9)
+    start = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    return f"{start}.{nanoseconds // 1000:06d}Z"
+
+
 class Session:
     """Writes the messages of one kernel session."""
 
@@ -278,7 +285,7 @@ class Session:
             "msg_type": msg_type,
             "username": self._username,
             "session": self.id,
-            "date": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+            "date": _now(),
             "version": PROTOCOL_VERSION,
         }
         dicts = [dump(header), parent, dump(metadata or {}), dump(content)]
