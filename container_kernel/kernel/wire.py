@@ -254,7 +254,7 @@ def _without_nan(value: object) -> object:
 
 
 def _now() -> str:
-    """The time by ISO 8601. (``datetime`` takes 2 ms to load, before the first reply.)"""
+    """The time by ISO 8601, without ``datetime``: that takes 2 ms to load."""
     seconds, nanoseconds = divmod(time.time_ns(), 10**9)
     start = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
     return f"{start}.{nanoseconds // 1000:06d}Z"
