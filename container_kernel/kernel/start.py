@@ -78,12 +78,22 @@ def read(arguments: Sequence[str]) -> Start:
     while rest:
         name, equals, value = rest.pop(0).partition("=")
         name = "-f" if name == "--connection-file" else name
+        if equals and _is_trait(name):
+            continue
         if name not in _FLAGS or not (equals or rest):
             sys.exit(_USAGE)
         values[_FLAGS[name]] = value if equals else rest.pop(0)
     if "file" not in values:
         sys.exit(_USAGE)
     return Start(**values)
+
+
+def _is_trait(name: str) -> bool:
+    """Whether it sets something of IPython's, as in ``--HistoryManager.hist_file=:memory:``.
+
+    nbclient adds that for whatever kernel is called python3; the container has a history of its own.
+    """
+    return name.startswith("--") and name[2:3].isupper() and "." in name
 
 
 def _open_workbench(namespace: Namespace, notebook: Path | None) -> Workbench:
