@@ -19,6 +19,7 @@ from .front import Front, Request
 from .info import expected, kernel_info, no_debugger
 from .inner import Inner, Surroundings, Task, hidden_task, number
 from .inners import GRACE_S, Inners
+from .introductions import Introductions
 from .loop import Loop, guarded
 from .publisher import Publisher, abort
 from .queue import ShellQueue
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from .usage import Meter
 
 _PREWARM_AFTER_S = 0.05
+# Front ends ask once what a kernel is; they allow ipykernel itself no less.
+_INTRODUCTION_S = 2.0
 # What a front end waits for while its user types, and what changes nothing.
 _LOOK_UPS = {"complete_request", "inspect_request", "is_complete_request", "kernel_info_request"}
 # What is answered when no inner kernel runs that could answer better.
@@ -60,7 +63,9 @@ class App:
         self.worker = Worker(self.loop)
         self.inners = Inners(Surroundings(self.front, self.loop, self), self.worker)
         self.queue = ShellQueue(self._start)
+        self.introductions = Introductions(self.loop, self._introduce)
         self.count = 0
+        self._ports = {f"{channel}_port": port for channel, port in info.ports.items()}
         self._make_cells = make_cells
         self._cells: OwnCells | None = None
         self._publisher: Publisher | None = None
@@ -112,7 +117,7 @@ class App:
 
     def _on_control(self, request: Request) -> None:
         if request.msg_type == "kernel_info_request":
-            self._answer(request, self._kernel_info())
+            self.introductions.ask(request)
         elif request.msg_type == "interrupt_request":
             self.front.status(request, "busy")
             self.interrupt()
@@ -143,7 +148,10 @@ class App:
         """Answer what runs no cell: we, or the inner kernel, or nobody with an empty reply."""
         kind = request.msg_type
         if kind == "kernel_info_request":
-            self._answer(request, self._kernel_info())
+            self.introductions.ask(request)
+            return
+        if kind == "connect_request":
+            self._answer(request, {"status": "ok", **self._ports})
             return
         if kind == "usage_request":
             self._answer(request, self._usage.read(self._container()))
@@ -187,8 +195,8 @@ class App:
         inner = self.inners.current
         return inner.container if inner is not None and inner.container.poll() is None else None
 
-    def _kernel_info(self) -> Dict:
-        return kernel_info(__version__, self.inners.last_info)
+    def _introduce(self, request: Request) -> None:
+        self._answer(request, kernel_info(__version__, self.inners.last_info))
 
     # Cells
 
@@ -304,6 +312,8 @@ class App:
 
     def on_ready(self, inner: Inner) -> None:
         """A cell may wait for it."""
+        self.inners.last_info = inner.info
+        self.introductions.end_wait()
         self.inners.became_ready(inner)
 
     def on_failed(self, inner: Inner, task: Task) -> None:
@@ -365,15 +375,24 @@ class App:
         self.loop.stop()
 
 
-def serve(info: ConnectionInfo, make_cells: Callable[[App], OwnCells], language: str = "") -> None:
+def serve(
+    info: ConnectionInfo,
+    make_cells: Callable[[App], OwnCells],
+    language: str = "",
+    *,
+    has_head_start: bool = False,
+) -> None:
     """Be a kernel at ``info`` until shut down, then end the process.
 
-    ``language`` is what run cells are in until an inner kernel says so itself.
+    ``language`` is what run cells are in until an inner kernel says so itself. With a head start,
+    one is about to: it has a moment to do so before front ends are answered what the kernel is.
 
     Nothing that still runs in a thread may hold up the end: whatever it was doing is safe to kill.
     """
     app = App(info, make_cells)
     app.inners.last_info = expected(language)
+    if has_head_start:
+        app.introductions.wait(_INTRODUCTION_S)
     app.run()
     app.front.close()
     app.front.context.destroy(linger=500)

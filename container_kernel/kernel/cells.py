@@ -290,7 +290,7 @@ class OwnCells:
             "matches": list(found.matches),
             "cursor_start": found.start,
             "cursor_end": found.end,
-            "metadata": {},
+            "metadata": {"_jupyter_types_experimental": found.kinds()},
         }
 
     def _is_complete(self, code: str) -> Dict | None:

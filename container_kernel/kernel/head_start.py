@@ -44,6 +44,11 @@ class HeadStart:
         except Exception:
             live.stop()
 
+    @property
+    def is_starting(self) -> bool:
+        """Whether an inner kernel was there to be started, be it up by now or not."""
+        return self._thread is not None
+
     def result(self) -> tuple[str, Launched] | None:
         """The stage and its inner kernel, once that was started; None when there is none."""
         if self._thread is not None:

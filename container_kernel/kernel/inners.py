@@ -182,7 +182,6 @@ class Inners:
 
     def became_ready(self, inner: Inner) -> None:
         """Its first reply is there."""
-        self.last_info = inner.info
         self._run_waiting()
 
     def _run_waiting(self) -> None:

@@ -68,7 +68,12 @@ def main(arguments: Sequence[str], namespace: Namespace | HostError) -> None:
         given = Given.of(start.image, start.spec) if start.image is not None else None
         return OwnCells(app, make_workbench, notebook, head_start, given)
 
-    serve(info, make_cells, start.language)
+    serve(
+        info,
+        make_cells,
+        start.language,
+        has_head_start=head_start is not None and head_start.is_starting,
+    )
 
 
 def read(arguments: Sequence[str]) -> Start:
@@ -91,7 +96,7 @@ def read(arguments: Sequence[str]) -> Start:
 def _is_trait(name: str) -> bool:
     """Whether it sets something of IPython's, as in ``--HistoryManager.hist_file=:memory:``.
 
-    nbclient adds that for whatever kernel is called python3; the container has a history of its own.
+    nbclient adds that for whatever kernel is called python3; a container's history is its own.
     """
     return name.startswith("--") and name[2:3].isupper() and "." in name
 

@@ -234,6 +234,11 @@ def _object(data: bytes | str) -> Dict | None:
     return value if isinstance(value, dict) else None
 
 
+def date() -> str:
+    """Now, as messages say it."""
+    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
+
+
 def dump(value: object) -> bytes:
     """JSON as jupyter_client writes it; a lone surrogate stays an escape, NaN becomes null."""
     try:
@@ -278,7 +283,7 @@ class Session:
             "msg_type": msg_type,
             "username": self._username,
             "session": self.id,
-            "date": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+            "date": date(),
             "version": PROTOCOL_VERSION,
         }
         dicts = [dump(header), parent, dump(metadata or {}), dump(content)]

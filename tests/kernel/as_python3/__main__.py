@@ -1,4 +1,4 @@
-"""``FILE [NAME…]``: do behaviours with the kernel called python3; what came of each goes to FILE."""
+"""``FILE [NAME…]``: do behaviours with the kernel called python3; FILE gets what came of each."""
 
 from __future__ import annotations
 
@@ -9,36 +9,47 @@ import time
 import traceback
 from pathlib import Path
 
-from . import cells, life, notebooks, requests, sessions  # noqa: F401
-from .table import OWN, SHARED
+from . import life
+from .table import OWN, SHARED, names
 
 MODULE = "def fail():\n    raise LookupError('in a file')\n\nprint('imported')\n"
+SLOW_S = 2
 
 
-def main(file, *names):
-    folder = Path(tempfile.mkdtemp(prefix="as-python3-")).resolve()
-    (folder / "of_the_folder.py").write_text(MODULE)
-    found = {}
+class Run:
+    """One kernel's way through the table."""
 
-    def note(name, behave, given):
-        start = time.perf_counter()
+    def __init__(self):
+        self.folder = Path(tempfile.mkdtemp(prefix="as-python3-")).resolve()
+        (self.folder / "of_the_folder.py").write_text(MODULE)
+        self.found = {}
+
+    def note(self, name, behave, given):
+        """Do one; whether it came to its end."""
+        start, is_done = time.perf_counter(), True
         try:
-            found[name] = behave(given)
+            self.found[name] = behave(given)
         except Exception:
-            found[name] = {"failed": traceback.format_exc()}
-        took = time.perf_counter() - start
-        if took > 2:
+            self.found[name], is_done = {"failed": traceback.format_exc()}, False
+        if (took := time.perf_counter() - start) > SLOW_S:
             print(f"{took:5.1f} s  {name}", file=sys.stderr)
+        return is_done
 
-    def wanted(table):
-        return [one for one in table.items() if not names or one[0] in names]
+    def do(self, chosen):
+        shared = [one for one in SHARED.items() if one[0] in chosen]
+        while shared:  # what one that failed has left behind is not the next one's to find
+            with life.kernel(self.folder) as client:
+                while shared and self.note(*shared.pop(0), client):
+                    continue
+        for name, behave in OWN.items():
+            if name in chosen:
+                self.note(name, behave, self.folder)
 
-    with life.kernel(folder) as client:
-        for name, behave in wanted(SHARED):
-            note(name, behave, client)
-    for name, behave in wanted(OWN):
-        note(name, behave, folder)
-    Path(file).write_text(json.dumps(found))  # kernels may print to stdout
+
+def main(file, *only):
+    run = Run()
+    run.do(only or names())
+    Path(file).write_text(json.dumps(run.found))  # kernels may print to stdout
 
 
 main(*sys.argv[1:])

@@ -1,5 +1,7 @@
 """Cells, and all that comes of them: results, errors, displays, texts of every origin."""
 
+# ruff: noqa: E501
+
 from __future__ import annotations
 
 from .table import SHARED, shared
@@ -73,7 +75,7 @@ CELLS = {
     "text of a command": "!echo from a shell",
     "a failing command": "!exit 3",
     "text of a command as a value": "found = !echo one; echo two\nfound",
-    "text of os.system": ("import os; os.system('echo of the system')", "of the system\n"),
+    "text of os.system": ("import os; os.system('echo of the system');", "of the system\n"),
     "text of a child": ("import subprocess; subprocess.run(['echo', 'of a child']);", "child\n"),
     "errors of a child": ("subprocess.run('echo wrong >&2', shell=True);", "wrong\n"),
     "text to descriptor 1": ("os.write(1, b'to the descriptor\\n');", "descriptor\n"),
@@ -124,11 +126,9 @@ CELLS = {
     "a payload": "get_ipython().payload_manager.write_payload({'source': 'own', 'k': 1})",
     "faulthandler": "import faulthandler, io; faulthandler.enable(); faulthandler.is_enabled()",
     "line and cell magics listed": "sorted(get_ipython().magics_manager.lsmagic()['line'])",
-    "exceptions in threads": (
-        "import threading\nt = threading.Thread(target=lambda: None)\nt.start(); t.join(); t.is_alive()"
-    ),
-    "a debugger that may not ask": "1 / 0\n",
-    "a value from the clock of signals": "import signal; signal.getsignal(signal.SIGINT).__name__",
+    "the handler of SIGINT": "import signal; signal.getsignal(signal.SIGINT).__name__",
+    "a display of megabytes": "display({'text/plain': 'x' * 3_000_000}, raw=True)",
+    "%%sh": "%%sh\necho of sh",
 }  # fmt: skip
 
 

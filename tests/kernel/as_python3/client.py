@@ -8,10 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import zmq
+from jupyter_client.session import Session
 
 PATIENCE_S = 20
 # What no two kernels have in common, whatever else they do alike.
 _PRIVATE = [
+    (
+        re.compile(r"(?<=[\s\"'])/\S*/(site|dist)-packages/|^/\S*/(site|dist)-packages/"),
+        "PACKAGES/",
+    ),
+    (re.compile(r"(\x1b\[[\d;]+m)/\S*/(site|dist)-packages/"), r"\1PACKAGES/"),
     (re.compile(r"/tmp/ipykernel_\d+/\d+"), "CELL-FILE"),  # named by the process and its cell
     (re.compile(r"0x[0-9a-f]{6,}"), "ADDRESS"),
     (re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+(Z|\+00:00)"), "DATE"),
@@ -30,11 +36,10 @@ def normal(value, folder=None):
         return normal(value.decode("latin-1"), folder)
     if not isinstance(value, str):
         return value if isinstance(value, (int, float, bool, type(None))) else str(value)
-    if folder is not None:  # the notebook's folder is /work inside
-        value = re.sub(f"{folder}|(?<![\\w/])/work(?![\\w-])", "FOLDER", value)
     for pattern, word in _PRIVATE:
         value = pattern.sub(word, value)
-    return value
+    # The notebook's folder is /work inside.
+    return value if folder is None else re.sub(f"{folder}|/work(?![\\w-])", "FOLDER", value)
 
 
 class Client:
@@ -46,7 +51,8 @@ class Client:
         self.connect()
 
     def connect(self):
-        self.client = self.manager.client()
+        # A session of its own: it is also the name by which the kernel knows where to reply.
+        self.client = self.manager.client(session=Session(key=self.manager.session.key))
         self.client.start_channels()
         self.client.wait_for_ready(timeout=60)
         self.session = self.client.session
@@ -139,10 +145,15 @@ class Client:
         return {
             "type": message["msg_type"],
             "content": normal(message["content"], self.folder),
-            "metadata": normal(message["metadata"], self.folder),
+            # What ipykernel says for ipyparallel is no client's concern.
+            "metadata": {
+                key: normal(value, self.folder)
+                for key, value in message["metadata"].items()
+                if key not in ("engine", "dependencies_met")
+            },
             "buffers": [normal(bytes(one)) for one in message["buffers"]],
             # The name of the account is the machine's, or the image's.
-            "header": sorted(header) + [header["version"]],
+            "header": [*sorted(header), header["version"]],
             "parent": sorted(message["parent_header"]),
             "topic": normal(message["topic"]) if message["channel"] == "iopub" else [],
         }

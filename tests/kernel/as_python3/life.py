@@ -7,14 +7,14 @@ from contextlib import contextmanager
 
 from jupyter_client.manager import KernelManager
 
-from .client import Client, normal, state
+from .client import Client, state
 from .table import own
 
 
 @contextmanager
-def kernel(folder):
+def kernel(folder, **options):
     """A new kernel called python3 and a client of it."""
-    manager = KernelManager(kernel_name="python3")
+    manager = KernelManager(kernel_name="python3", **options)
     manager.start_kernel(cwd=str(folder))
     client = Client(manager, folder)
     try:
@@ -30,13 +30,17 @@ AT_EXIT = "import atexit, time\natexit.register(lambda: open('{}', 'w').write('r
 
 @own
 def the_first_reply_tells_the_language(folder):
-    """Front ends ask once, when they connect."""
-    with kernel(folder) as client:
-        client.client.kernel_info()
-        info = client.client.get_shell_msg(timeout=20)["content"]
+    """Front ends ask once, when they connect, be the kernel up by then or not."""
+    manager = KernelManager(kernel_name="python3")
+    manager.start_kernel(cwd=str(folder))
+    client = manager.client()
+    client.start_channels()
+    client.kernel_info()
+    info = client.get_shell_msg(timeout=30)["content"]
+    client.stop_channels()
+    manager.shutdown_kernel()
     version = info["language_info"].pop("version")
-    features = sorted(info["supported_features"])
-    return normal(info["language_info"]), version.count("."), features, info["protocol_version"]
+    return info["language_info"], version.count("."), sorted(info["supported_features"])
 
 
 @own
@@ -114,3 +118,40 @@ def a_kill_is_seen(folder):
     with kernel(folder) as client:
         client.manager.shutdown_kernel(now=True)
         return client.manager.has_kernel
+
+
+@own
+def sockets_of_files_do_as_well(folder):
+    with kernel(folder, transport="ipc", ip=str(folder / "socket")) as client:
+        return client.run("print(1)")
+
+
+def _is_alive_behind(folder, code):
+    with kernel(folder) as client:
+        client.execute(code)
+        deadline = time.monotonic() + 2
+        while client.manager.is_alive() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return client.manager.is_alive()
+
+
+@own
+def env_is_set(folder):
+    with kernel(folder) as client:
+        return client.run("%env NEW=1")
+
+
+@own
+def pip_is_pip(folder):
+    with kernel(folder) as client:
+        return client.run("%pip --version")["replies"][0]["content"]["status"]
+
+
+@own
+def a_death_ends_the_kernel(folder):
+    return _is_alive_behind(folder, "import os; os._exit(9)")
+
+
+@own
+def quit_ends_the_kernel(folder):
+    return _is_alive_behind(folder, "quit")

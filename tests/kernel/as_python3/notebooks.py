@@ -109,6 +109,11 @@ def nbclient_does_not_answer_input(folder):
     return error[:3], made["cells"][0]["outputs"][0]["ename"]
 
 
+@own
+def nbclient_tells_a_death(folder):
+    return executed(folder, notebook("import os; os._exit(9)", "2"))[1][0]
+
+
 def milled(folder, made, **options):
     """Papermill's own result, or its error."""
     source, result = folder / "in.ipynb", folder / "out.ipynb"

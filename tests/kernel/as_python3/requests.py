@@ -71,8 +71,8 @@ def _asked(client, kind, content):
 
 
 def _of_the_implementation(content):
-    """We are not ipykernel, and say so; its banner follows ours."""
-    for name in ("implementation", "implementation_version", "banner"):
+    """We are not ipykernel, and say so; its banner follows ours, our protocol is a little newer."""
+    for name in ("implementation", "implementation_version", "banner", "protocol_version"):
         if name in content:
             content[name] = "OWN"
     version = content.get("language_info", {}).get("version", "")
@@ -97,7 +97,7 @@ def connect_request_names_the_ports_one_is_connected_to(client):
     told = client.ask("connect_request", {})
     info = client.manager.get_connection_info()
     content = told["replies"][0]["content"]
-    return {k: v == info.get(f"{k}_port") if k != "status" else v for k, v in content.items()}
+    return {key: key == "status" or value == info[key] for key, value in content.items()}
 
 
 @shared

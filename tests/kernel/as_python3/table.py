@@ -20,6 +20,13 @@ def own(function):
     return _add(OWN, function)
 
 
+def names():
+    """Of all behaviours."""
+    from . import cells, life, notebooks, requests, sessions  # noqa: F401 - they fill the table
+
+    return [*SHARED, *OWN]
+
+
 def _add(table, function):
     assert function.__name__ not in SHARED | OWN
     table[function.__name__] = function
