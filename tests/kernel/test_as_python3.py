@@ -53,12 +53,16 @@ def prefix(tmp_path_factory):
 
 
 def start(folder, **environ):
-    """The table's program, on its way."""
+    """The table's program, on its way.
+
+    ipykernel does not capture what children print where it sees that pytest runs.
+    """
+    inherited = {k: v for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST"}
     with (folder / "log").open("wb") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "tests.kernel.as_python3", folder / "found.json"],
             cwd=ROOT,
-            env={**os.environ, "IPYTHONDIR": str(folder / "ipython"), **environ},
+            env={**inherited, "IPYTHONDIR": str(folder / "ipython"), **environ},
             stdout=log,
             stderr=log,
         )
