@@ -79,6 +79,7 @@ class App:
         """What runs our own cells; loaded with the first cell, not before the first reply."""
         if self._cells is None:
             self._cells = self._make_cells(self)
+            self._cells.recall()  # before any cell, also one that was sent before we listened
         return self._cells
 
     def run(self) -> None:
@@ -89,9 +90,9 @@ class App:
         signal.signal(signal.SIGINT, lambda *_: self.loop.call_soon(self.interrupt))
         signal.signal(signal.SIGTERM, lambda *_: self.loop.call_soon(self.close))
         self.front.status(None, "starting")
-        # In the worker, before any cell: what the first one needs is loaded while the front end
-        # connects, and a run cell finds what the last kernel had built.
-        self.loop.call_later(0, lambda: self.cells.recall())
+        # What the first cell needs is loaded while the front end connects, and what the last
+        # kernel had built is taken up.
+        self.loop.call_later(0, lambda: self.cells)
         self.loop.run()
 
     # Requests

@@ -181,9 +181,9 @@ def open_notebook(tmp_path, home, oci_runtime):
         while opened:
             opened.pop().close()
 
-    def open_notebook():
+    def open_notebook(kind=RealKernel):
         close()
-        opened.append(RealKernel(tmp_path, home, oci_runtime, notebook="note.ipynb"))
+        opened.append(kind(tmp_path, home, oci_runtime, notebook="note.ipynb"))
         return opened[-1]
 
     yield open_notebook
@@ -196,6 +196,24 @@ def test_a_notebook_opened_again_has_its_environment_at_once(open_notebook):
     first.run("%%build\necho frozen > /note")
     again = open_notebook()
     assert again.text("cat /note").strip() == "frozen"
+
+
+class Hasty(RealKernel):
+    """Its client does not wait for anything."""
+
+    def new_client(self):
+        client = self.manager.blocking_client()
+        client.start_channels()
+        self.first = client.execute("cat /note")
+        return client
+
+
+def test_a_cell_sent_before_the_kernel_listens_has_the_environment_too(open_notebook):
+    first = open_notebook()
+    first.run("%base busybox")
+    first.run("%%build\necho frozen > /note")
+    again = open_notebook(Hasty)
+    assert again.reply_to(again.first)["content"]["status"] == "ok"
 
 
 def test_a_base_that_changed_since_is_the_one_that_runs(open_notebook):
