@@ -251,6 +251,8 @@ class OwnCells:
         def adopt(found: tuple[str, Launched] | None, _: BaseException | None) -> None:
             if found is not None:
                 self._app.inners.adopt(*found)
+            else:
+                self._app.introductions.end_wait()
 
         def job() -> bool:
             return self._workbench().recall(self._given.image if self._given else None)

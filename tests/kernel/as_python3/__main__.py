@@ -19,8 +19,8 @@ SLOW_S = 2
 class Run:
     """One kernel's way through the table."""
 
-    def __init__(self):
-        self.folder = Path(tempfile.mkdtemp(prefix="as-python3-")).resolve()
+    def __init__(self, folder):
+        self.folder = Path(folder).resolve()
         (self.folder / "of_the_folder.py").write_text(MODULE)
         self.found = {}
 
@@ -47,8 +47,9 @@ class Run:
 
 
 def main(file, *only):
-    run = Run()
-    run.do(only or names())
+    with tempfile.TemporaryDirectory(prefix="as-python3-", ignore_cleanup_errors=True) as folder:
+        run = Run(folder)
+        run.do(only or names())
     Path(file).write_text(json.dumps(run.found))  # kernels may print to stdout
 
 
