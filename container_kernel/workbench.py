@@ -329,6 +329,14 @@ class Workbench:
         stage = known.current or Base.stage
         return stage, self.lives.on(stage, chain, config)
 
+    def kernel_of(self, chain_id: Digest) -> str | None:
+        """What the kernel on that image said of itself, as ``remember_kernel`` was told."""
+        return self.store.index.kernel(chain_id)
+
+    def remember_kernel(self, chain_id: Digest, info: str) -> None:
+        """Keep what the kernel on that image says of itself, for the next that is asked."""
+        self.store.index.remember_kernel(chain_id, info)
+
     def _remember(self) -> None:
         memory.write(self.store.index, self._notebook, self._stages)
 

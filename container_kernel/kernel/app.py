@@ -20,6 +20,7 @@ from .front import Front, Request
 from .info import expected, kernel_info, no_debugger
 from .inner import Inner, Surroundings, Task, hidden_task, number
 from .inners import GRACE_S, Inners
+from .introductions import Introductions
 from .loop import Loop, guarded
 from .publisher import Publisher, abort
 from .queue import ShellQueue
@@ -29,9 +30,12 @@ from .worker import Worker
 if TYPE_CHECKING:
     from ..runtime.container import Container
     from .cells import OwnCells
+    from .head_start import HeadStart
     from .usage import Meter
 
 _PREWARM_AFTER_S = 0.05
+# Front ends ask once what a kernel is; they allow ipykernel itself no less.
+_INTRODUCTION_S = 2.0
 # What a front end waits for while its user types, and what changes nothing.
 _LOOK_UPS = {"complete_request", "inspect_request", "is_complete_request", "kernel_info_request"}
 # What is answered when no inner kernel runs that could answer better.
@@ -61,7 +65,9 @@ class App:
         self.worker = Worker(self.loop)
         self.inners = Inners(Surroundings(self.front, self.loop, self), self.worker)
         self.queue = ShellQueue(self._start)
+        self.introductions = Introductions(self.loop, self._introduce)
         self.count = 0
+        self._ports = {f"{channel}_port": port for channel, port in info.ports.items()}
         self._make_cells = make_cells
         self._cells: OwnCells | None = None
         self._publisher: Publisher | None = None
@@ -72,13 +78,10 @@ class App:
 
     @property
     def cells(self) -> OwnCells:
-        """What runs our own cells; loaded with the first cell, not before the first reply.
-
-        Before any cell it takes up, in the worker, what the last kernel had built.
-        """
+        """What runs our own cells; loaded with the first cell, not before the first reply."""
         if self._cells is None:
             self._cells = self._make_cells(self)
-            self._cells.recall()
+            self._cells.recall()  # before any cell, also one that was sent before we listened
         return self._cells
 
     def run(self) -> None:
@@ -91,7 +94,8 @@ class App:
         self.front.status(None, "starting")
         gc.freeze()
         gc.enable()
-        # What the first cell needs is loaded while the front end connects.
+        # What the first cell needs is loaded while the front end connects, and what the last
+        # kernel had built is taken up.
         self.loop.call_later(0, lambda: self.cells)
         self.loop.run()
 
@@ -118,7 +122,7 @@ class App:
 
     def _on_control(self, request: Request) -> None:
         if request.msg_type == "kernel_info_request":
-            self._answer(request, self._kernel_info())
+            self.introductions.ask(request)
         elif request.msg_type == "interrupt_request":
             self.front.status(request, "busy")
             self.interrupt()
@@ -149,7 +153,10 @@ class App:
         """Answer what runs no cell: we, or the inner kernel, or nobody with an empty reply."""
         kind = request.msg_type
         if kind == "kernel_info_request":
-            self._answer(request, self._kernel_info())
+            self.introductions.ask(request)
+            return
+        if kind == "connect_request":
+            self._answer(request, {"status": "ok", **self._ports})
             return
         if kind == "usage_request":
             self._answer(request, self._usage.read(self._container()))
@@ -193,8 +200,8 @@ class App:
         inner = self.inners.current
         return inner.container if inner is not None and inner.container.poll() is None else None
 
-    def _kernel_info(self) -> Dict:
-        return kernel_info(__version__, self.inners.last_info)
+    def _introduce(self, request: Request) -> None:
+        self._answer(request, kernel_info(__version__, self.inners.last_info))
 
     # Cells
 
@@ -310,6 +317,10 @@ class App:
 
     def on_ready(self, inner: Inner) -> None:
         """A cell may wait for it."""
+        if not inner.is_guess:
+            self.inners.last_info = inner.info
+            self.introductions.end_wait()
+            self.cells.note_kernel(inner)
         self.inners.became_ready(inner)
 
     def on_failed(self, inner: Inner, task: Task) -> None:
@@ -371,15 +382,26 @@ class App:
         self.loop.stop()
 
 
-def serve(info: ConnectionInfo, make_cells: Callable[[App], OwnCells], language: str = "") -> None:
+def serve(
+    info: ConnectionInfo,
+    make_cells: Callable[[App], OwnCells],
+    language: str = "",
+    head_start: HeadStart | None = None,
+) -> None:
     """Be a kernel at ``info`` until shut down, then end the process.
 
-    ``language`` is what run cells are in until an inner kernel says so itself.
+    ``language`` is what run cells are in until an inner kernel says so itself. With a head start,
+    one has said so the last time, or is about to: then it has a moment to do so before front ends
+    are answered what the kernel is.
 
     Nothing that still runs in a thread may hold up the end: whatever it was doing is safe to kill.
     """
     app = App(info, make_cells)
     app.inners.last_info = expected(language)
+    if head_start is not None and head_start.is_starting and not head_start.is_guess:
+        app.inners.last_info = head_start.info or app.inners.last_info
+        if not head_start.info:
+            app.introductions.wait(_INTRODUCTION_S)
     app.run()
     app.front.close()
     app.front.context.destroy(linger=500)

@@ -16,7 +16,7 @@ from .inners import Place
 from .kernelspec import KernelSpec
 from .magics import BuildCell, CommandCell, RunCell, parse
 from .publisher import Publisher
-from .wire import Dict
+from .wire import Dict, dump
 
 if TYPE_CHECKING:
     from ..build.events import Event
@@ -249,8 +249,10 @@ class OwnCells:
         """Take up in the background what the last kernel of this notebook had built."""
 
         def adopt(found: tuple[str, Launched] | None, _: BaseException | None) -> None:
-            if found is not None:
-                self._app.inners.adopt(*found)
+            if found is not None and self._head_start is not None:
+                self._app.inners.adopt(*found, is_guess=self._head_start.is_guess)
+            else:
+                self._app.introductions.end_wait()
 
         def job() -> bool:
             return self._workbench().recall(self._given.image if self._given else None)
@@ -264,6 +266,15 @@ class OwnCells:
         if self._head_start:
             self._app.worker.submit(self._head_start.result, adopt)
         self._app.worker.submit(job, done)
+
+    def note_kernel(self, inner: Inner) -> None:
+        """Remember what it says of itself, for the next kernel on its image to say at once."""
+        if self._given is None or self._given.spec is None:
+            chain_id, info = inner.started_on, dump(inner.info).decode()
+            workbench = self._workbench()
+            self._app.worker.submit(
+                lambda: workbench.remember_kernel(chain_id, info), lambda *_: None
+            )
 
     # Completion and help
 
@@ -290,7 +301,7 @@ class OwnCells:
             "matches": list(found.matches),
             "cursor_start": found.start,
             "cursor_end": found.end,
-            "metadata": {},
+            "metadata": {"_jupyter_types_experimental": found.kinds()},
         }
 
     def _is_complete(self, code: str) -> Dict | None:

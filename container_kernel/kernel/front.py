@@ -55,7 +55,8 @@ class Request:
     @property
     def stops_on_error(self) -> bool:
         """Whether its failure aborts the cells that wait behind it."""
-        return bool(self.content.get("stop_on_error", True))
+        is_silent = bool(self.content.get("silent"))  # what nobody sees fail stops nobody
+        return not is_silent and bool(self.content.get("stop_on_error", True))
 
 
 class Front:
@@ -128,12 +129,15 @@ class Front:
         self.send(request.channel, request.message.identities, frames)
 
     def publish(
-        self, request: Request | None, msg_type: str, content: object, metadata: Dict | None = None
+        self, request: Request | None, msg_type: str, content: Dict, metadata: Dict | None = None
     ) -> None:
         """Publish on iopub as an output of ``request``."""
         parent = request.message.dicts[0] if request else b"{}"
         frames = self.session.frames(msg_type, content, parent, metadata=metadata)
-        self.send("iopub", [topic(self.session.id, msg_type)], frames)
+        about = topic(self.session.id, msg_type)
+        if msg_type == "stream":  # as ipykernel has it
+            about = f"stream.{content['name']}".encode()
+        self.send("iopub", [about], frames)
 
     def ask(self, request: Request, prompt: str, *, password: bool) -> None:
         """Ask the front end that sent ``request`` for a line of input."""

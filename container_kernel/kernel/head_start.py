@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .launch import Launched, launch
+from .wire import Dict, parse_object
 
 if TYPE_CHECKING:
     from ..runtime.live import Live
@@ -20,11 +21,20 @@ if TYPE_CHECKING:
 class HeadStart:
     """Opens the workbench, and starts in a thread what it had last, else ``image``. Never fails.
 
-    Whatever is wrong is told by the first cell, which needs the same.
+    Whatever is wrong is told by the first cell, which needs the same. ``is_guess`` says that the
+    cells may well want another: what it has last is not this notebook's.
     """
 
-    def __init__(self, make_workbench: Callable[[], Workbench], image: str | None = None) -> None:
+    def __init__(
+        self,
+        make_workbench: Callable[[], Workbench],
+        image: str | None = None,
+        *,
+        is_guess: bool = False,
+    ) -> None:
         self.workbench: Workbench | None = None
+        self.is_guess = is_guess
+        self.info: Dict = {}
         self._stage = ""
         self._launched: Launched | None = None
         self._thread: threading.Thread | None = None
@@ -35,6 +45,7 @@ class HeadStart:
             return
         if found is not None:
             self._stage, live = found
+            self.info = parse_object(self.workbench.kernel_of(live.chain_id) or "")
             self._thread = threading.Thread(target=self._launch, args=(live,), daemon=True)
             self._thread.start()
 
@@ -43,6 +54,11 @@ class HeadStart:
             self._launched = launch(live)
         except Exception:
             live.stop()
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether an inner kernel was there to be started, be it up by now or not."""
+        return self._thread is not None
 
     def result(self) -> tuple[str, Launched] | None:
         """The stage and its inner kernel, once that was started; None when there is none."""

@@ -28,6 +28,14 @@ class Completion:
     start: int
     end: int
 
+    def kinds(self) -> list[dict[str, object]]:
+        """What each match is, as IPython tells it and JupyterLab shows it."""
+        place = {"start": self.start, "end": self.end, "signature": ""}
+        return [
+            {**place, "text": text, "type": "magic" if text.startswith("%") else "<unknown>"}
+            for text in self.matches
+        ]
+
 
 def help(name: str | None = None) -> str:
     """The help of one magic (``pip``, ``%pip``, ``image save``), or the list of all."""

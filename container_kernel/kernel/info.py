@@ -63,6 +63,8 @@ def kernel_info(version: str, inner: Dict) -> Dict:
         "supported_features": [],
         "debugger": False,
     }
+    if isinstance(inner.get("supported_features"), list):
+        del info["debugger"]  # the older way to say it
     for key, kind in _INNERS_OWN.items():
         if isinstance(inner.get(key), kind):
             info[key] = inner[key]

@@ -95,6 +95,7 @@ class Inner(ABC):
         self.is_ready = False
         self.is_closed = False
         self.gave_up = False
+        self.is_guess = False  # nobody has asked for it, yet
         self.has_run = False
         self.task: Task | None = None
         self.process = Process(launched.container, self.loop, self._on_output, self._ended)

@@ -145,6 +145,7 @@ class Inners:
             return
         self.current = next((i for i in self._all.values() if i.live is place.live), None)
         if self.current is not None and place.choice in (None, self.current.choice):
+            self._confirm(self.current)
             if place.move is not None and self.current.has_run:
                 self._notice = notices.kept(place.move.reason)
             self._is_preparing = False
@@ -152,6 +153,12 @@ class Inners:
             return
         self._replace(place)
         self._worker.submit(lambda: _launch(place), partial(self._launched, place.stage))
+
+    def _confirm(self, inner: Inner) -> None:
+        """The cells want it: what it says of itself counts from now on."""
+        was_guess, inner.is_guess = inner.is_guess, False
+        if was_guess and inner.is_ready:
+            self._around.listener.on_ready(inner)
 
     def _replace(self, place: Place) -> None:
         """Let the stage's inner kernel go, if it has one, and note why."""
@@ -171,9 +178,10 @@ class Inners:
             return
         self.current = self._all[stage] = _open(launched, self._around)
 
-    def adopt(self, stage: str, launched: Launched) -> None:
+    def adopt(self, stage: str, launched: Launched, *, is_guess: bool) -> None:
         """Take up an inner kernel that was started before the loop ran."""
-        self._all[stage] = _open(launched, self._around)
+        inner = self._all[stage] = _open(launched, self._around)
+        inner.is_guess = is_guess
 
     def _fail(self, error: BaseException) -> None:
         waiting, self._waiting = self._waiting, None
@@ -182,7 +190,6 @@ class Inners:
 
     def became_ready(self, inner: Inner) -> None:
         """Its first reply is there."""
-        self.last_info = inner.info
         self._run_waiting()
 
     def _run_waiting(self) -> None:

@@ -7,7 +7,7 @@ import traceback
 
 from ..errors import ContainerKernelError
 from .front import Front, Request
-from .wire import Dict
+from .wire import Dict, date
 
 ABORT_WINDOW_S = 0.05
 """A failure is answered no sooner than this after its cell began.
@@ -28,6 +28,7 @@ class Publisher:
         self.count = 0
         self.is_announced = False
         self._started = time.monotonic()
+        self._start_date = date()
         self.user_expressions: Dict = {}
         self.payload: list[object] = []
 
@@ -82,7 +83,7 @@ class Publisher:
         self._answer({"status": "error", **content, "user_expressions": {}, "payload": []})
 
     def _answer(self, content: Dict) -> None:
-        metadata = {"status": content["status"]}
+        metadata = {"started": self._start_date, "status": content["status"]}
         content = {**content, "execution_count": self.count}
         self._front.reply(self.request, "execute_reply", content, metadata)
         self._front.status(self.request, "idle")
@@ -91,7 +92,8 @@ class Publisher:
 def abort(front: Front, request: Request) -> None:
     """Answer a cell that will not run, because one before it failed."""
     front.status(request, "busy")
-    front.reply(request, "execute_reply", {"status": "aborted"}, {"status": "aborted"})
+    metadata = {"started": date(), "status": "aborted"}
+    front.reply(request, "execute_reply", {"status": "aborted"}, metadata)
     front.status(request, "idle")
 
 

@@ -58,7 +58,10 @@ def main(arguments: Sequence[str], namespace: Namespace | HostError) -> None:
             raise namespace
         return _open_workbench(namespace, notebook)
 
-    head_start = HeadStart(make_workbench, start.image) if start.spec is None else None
+    head_start = None
+    if start.spec is None:
+        is_guess = notebook is None and start.image is None
+        head_start = HeadStart(make_workbench, start.image, is_guess=is_guess)
     from .app import serve
 
     def make_cells(app: App) -> OwnCells:
@@ -67,7 +70,7 @@ def main(arguments: Sequence[str], namespace: Namespace | HostError) -> None:
         given = Given.of(start.image, start.spec) if start.image is not None else None
         return OwnCells(app, make_workbench, notebook, head_start, given)
 
-    serve(info, make_cells, start.language)
+    serve(info, make_cells, start.language, head_start)
 
 
 def read(arguments: Sequence[str]) -> Start:
@@ -77,12 +80,22 @@ def read(arguments: Sequence[str]) -> Start:
     while rest:
         name, equals, value = rest.pop(0).partition("=")
         name = "-f" if name == "--connection-file" else name
+        if equals and _is_trait(name):
+            continue
         if name not in _FLAGS or not (equals or rest):
             sys.exit(_USAGE)
         values[_FLAGS[name]] = value if equals else rest.pop(0)
     if "file" not in values:
         sys.exit(_USAGE)
     return Start(**values)
+
+
+def _is_trait(name: str) -> bool:
+    """Whether it sets something of IPython's, as in ``--HistoryManager.hist_file=:memory:``.
+
+    nbclient adds that for whatever kernel is called python3; a container's history is its own.
+    """
+    return name.startswith("--") and name[2:3].isupper() and "." in name
 
 
 def _open_workbench(namespace: Namespace, notebook: Path | None) -> Workbench:

@@ -234,6 +234,13 @@ def _object(data: bytes | str) -> Dict | None:
     return value if isinstance(value, dict) else None
 
 
+def date() -> str:
+    """Now by ISO 8601, as messages say it; without `datetime`, which takes 2 ms to load."""
+    seconds, nanoseconds = divmod(time.time_ns(), 10**9)
+    start = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    return f"{start}.{nanoseconds // 1000:06d}Z"
+
+
 def dump(value: object) -> bytes:
     """JSON as jupyter_client writes it; a lone surrogate stays an escape, NaN becomes null."""
     try:
@@ -251,13 +258,6 @@ def _without_nan(value: object) -> object:
     if isinstance(value, (list, tuple)):
         return [_without_nan(item) for item in value]
     return value
-
-
-def _now() -> str:
-    """The time by ISO 8601, without ``datetime``: that takes 2 ms to load."""
-    seconds, nanoseconds = divmod(time.time_ns(), 10**9)
-    start = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-    return f"{start}.{nanoseconds // 1000:06d}Z"
 
 
 class Session:
@@ -285,7 +285,7 @@ class Session:
             "msg_type": msg_type,
             "username": self._username,
             "session": self.id,
-            "date": _now(),
+            "date": date(),
             "version": PROTOCOL_VERSION,
         }
         dicts = [dump(header), parent, dump(metadata or {}), dump(content)]

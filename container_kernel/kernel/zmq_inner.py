@@ -263,10 +263,11 @@ class ZmqInner(Inner):
         if is_status and message.content.get("execution_state") == "idle":
             self._asked.pop(parent, None)
             if is_current:
+                task = self.task
                 self._progress.is_idle = True
                 self._finish_if_done()
-                if self._progress.reply is None and self.task is not None:
-                    self.loop.call_later(_REPLY_PATIENCE_S, partial(self._miss_reply, self.task))
+                if task is not None and self.task is task:  # else the next cell runs by now
+                    self.loop.call_later(_REPLY_PATIENCE_S, partial(self._miss_reply, task))
 
     def _miss_reply(self, task: Task) -> None:
         if self.task is not task or self._progress.reply is not None or self.is_closed:

@@ -1,8 +1,8 @@
 """Index: the small facts of a store, in one SQLite file.
 
-Which step made which layer (the build cache), what names images have, and what each notebook last
-looked like. Frozen trees and blobs are not in here: they describe themselves, so that losing this
-file loses names and cache hits, never a layer.
+Which step made which layer (the build cache), what names images have, what each notebook last
+looked like, and what the kernel of an image says of itself. Frozen trees and blobs are not in here:
+they describe themselves, so that losing this file loses names and cache hits, never a layer.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from ..errors import StoreError
 from ..oci.digest import Digest
 from ..record import record
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _WAL_IS_SAFE_SINCE = (3, 51, 3)
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS cache (
     key TEXT PRIMARY KEY, chain_id TEXT NOT NULL, seconds REAL NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS tags (name TEXT PRIMARY KEY, digest TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS notebooks (path TEXT PRIMARY KEY, state TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS kernels (chain_id TEXT PRIMARY KEY, info TEXT NOT NULL) WITHOUT ROWID;
 """
 
 
@@ -95,6 +96,16 @@ class Index:
     def notebook(self, path: str) -> str | None:
         """What `remember_notebook` was last told about ``path``."""
         row = self._one("SELECT state FROM notebooks WHERE path = ?", path)
+        return str(row[0]) if row else None
+
+    def remember_kernel(self, chain_id: Digest, info: str) -> None:
+        """Keep what the kernel in ``chain_id`` says of itself, for the next that is asked."""
+        if self.kernel(chain_id) != info:
+            self._write("INSERT OR REPLACE INTO kernels VALUES (?, ?)", str(chain_id), info)
+
+    def kernel(self, chain_id: Digest) -> str | None:
+        """What `remember_kernel` was last told about ``chain_id``."""
+        row = self._one("SELECT info FROM kernels WHERE chain_id = ?", str(chain_id))
         return str(row[0]) if row else None
 
     def _prepare(self) -> None:

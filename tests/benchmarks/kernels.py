@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,7 +24,7 @@ OURS = (sys.executable, "-m", "container_kernel.kernel", "-f", "{connection_file
 class Kernel:
     """A started kernel. ``execute`` returns when the reply and the idle status are both here."""
 
-    def __init__(self, *argv: str, cwd: Path | None = None) -> None:
+    def __init__(self, *argv: str, cwd: Path | None = None, **environ: str) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="bench-kernel-")
         file = str(Path(self._folder.name) / "connection.json")
         _, info = write_connection_file(file)
@@ -36,7 +36,7 @@ class Kernel:
             stdout=self._log,
             stderr=self._log,
             cwd=cwd or self._folder.name,
-            env=os.environ | {"JPY_PARENT_PID": str(os.getpid())},
+            env=os.environ | {"JPY_PARENT_PID": str(os.getpid())} | environ,
         )
         self._context = zmq.Context()
         self.shell = self._connect(zmq.DEALER, info, "shell_port")
@@ -58,20 +58,26 @@ class Kernel:
         message = self.session.send(self.shell, "execute_request", content, metadata=metadata)
         return str(message["header"]["msg_id"])
 
-    def reply(self, msg_id: str) -> dict[str, Any]:
+    def reply(self, msg_id: str, status: str = "ok") -> dict[str, Any]:
         while True:
             message = self._receive(self.shell)
             if message["parent_header"].get("msg_id") == msg_id:
-                if message["content"]["status"] != "ok":
+                if message["content"]["status"] != status:
                     raise RuntimeError(f"{message['content']}\n{self.said()}")
                 return message
 
-    def idle(self, msg_id: str) -> None:
+    def outputs(self, msg_id: str) -> Iterator[dict[str, Any]]:
+        """What is published for a request, as it comes, up to its idle."""
         while True:
             message = self._receive(self.iopub)
-            is_idle = message["content"].get("execution_state") == "idle"
-            if is_idle and message["parent_header"].get("msg_id") == msg_id:
-                return
+            if message["parent_header"].get("msg_id") == msg_id:
+                if message["content"].get("execution_state") == "idle":
+                    return
+                yield message
+
+    def idle(self, msg_id: str) -> None:
+        for _ in self.outputs(msg_id):
+            continue
 
     def execute(self, code: str, **more: Any) -> float:
         start = time.perf_counter()
@@ -79,6 +85,23 @@ class Kernel:
         self.reply(msg_id)
         self.idle(msg_id)
         return time.perf_counter() - start
+
+    def interrupt(self, code: str) -> float:
+        """Run ``code``, which never ends by itself; from the interrupt to the reply."""
+        msg_id = self.send(f"print('on', flush=True)\n{code}")
+        outputs = self.outputs(msg_id)
+        while next(outputs)["msg_type"] != "stream":
+            continue
+        time.sleep(0.05)  # it has entered its loop
+        start = time.perf_counter()
+        self.session.send(self.control, "interrupt_request", {})
+        reply = self.reply(msg_id, "error")
+        took = time.perf_counter() - start
+        if reply["content"]["ename"] != "KeyboardInterrupt":
+            raise RuntimeError(f"{reply['content']}\n{self.said()}")
+        for _ in outputs:
+            continue
+        return took
 
     def _receive(self, socket: zmq.Socket[bytes]) -> dict[str, Any]:
         deadline = time.monotonic() + TIMEOUT_S
@@ -111,10 +134,19 @@ class Kernel:
         self._folder.cleanup()
 
 
-def seconds_to_first_result(*argv: str, cells: Sequence[str] = ()) -> float:
-    """From nothing to the reply to ``1 + 1``; ``cells`` run before it, all asked for at once."""
+def seconds_to_introduction(*argv: str) -> float:
+    """From nothing to what the kernel says it is."""
     start = time.perf_counter()
     with Kernel(*argv) as kernel:
+        message = kernel.session.send(kernel.shell, "kernel_info_request", {})
+        kernel.reply(str(message["header"]["msg_id"]))
+        return time.perf_counter() - start
+
+
+def seconds_to_first_result(*argv: str, cells: Sequence[str] = (), **more: Any) -> float:
+    """From nothing to the reply to ``1 + 1``; ``cells`` run before it, all asked for at once."""
+    start = time.perf_counter()
+    with Kernel(*argv, **more) as kernel:
         for msg_id in [kernel.send(cell) for cell in (*cells, "1 + 1")]:
             kernel.reply(msg_id)
         return time.perf_counter() - start

@@ -1,8 +1,8 @@
 """Compare two ways to do one thing, side by side, as a ratio with an interval.
 
 Absolute times on a shared machine say little, and drift; so both sides take turns (A B B A …) and
-what counts is the ratio of their medians. The interval is a bootstrap over the rounds. A goal is
-met when the bad end of the interval meets it.
+what counts is the ratio of their medians, or of another quantile. The interval is a bootstrap over
+the rounds. A goal is met when the bad end of the interval meets it.
 
 Each ``bench_*.py`` is a program of its own that prints its results as JSON (``report``): what one
 leaves behind, a warm cache or an open socket, is not there for the next.
@@ -45,6 +45,13 @@ def compare(
     note: str = "",
 ) -> Result:
     """Measure both in turns; both return what they took. ``at_most`` is the wanted ours / peer."""
+    return judge(goal, take_turns(goal, ours, peer, rounds=rounds), at_most=at_most, note=note)
+
+
+def take_turns(
+    goal: str, ours: Callable[[], float], peer: Callable[[], float], *, rounds: int
+) -> list[tuple[float, float]]:
+    """What both took, round by round; ``goal`` is for the eyes of who waits."""
     ours(), peer()  # warm both
     pairs: list[tuple[float, float]] = []
     for number in range(rounds):
@@ -56,11 +63,24 @@ def compare(
             first = ours()
             pairs.append((first, peer()))
     progress(goal, rounds, rounds)
-    ratio, interval = bootstrap(pairs)
+    return pairs
+
+
+def judge(
+    goal: str,
+    pairs: list[tuple[float, float]],
+    *,
+    at_most: float,
+    quantile: float = 0.5,
+    note: str = "",
+) -> Result:
+    """A goal for one quantile of what was measured; the same samples may serve several goals."""
+    ratio, interval = bootstrap(pairs, quantile)
+    rounds = len(pairs)
     return Result(
         goal=goal,
-        ours=statistics.median(pair[0] for pair in pairs),
-        peer=statistics.median(pair[1] for pair in pairs),
+        ours=at_quantile([pair[0] for pair in pairs], quantile),
+        peer=at_quantile([pair[1] for pair in pairs], quantile),
         ratio=ratio,
         interval=interval,
         target=f"<= {at_most:g}",
@@ -90,12 +110,21 @@ def skipped(goal: str, why: str, *, target: str = "") -> Result:
     return Result(goal=goal, target=target, note=f"skipped: {why}", **nothing)
 
 
-def bootstrap(pairs: list[tuple[float, float]]) -> tuple[float, tuple[float, float]]:
-    """The ratio of the medians and its 95 % interval, over resampled rounds."""
+def at_quantile(values: list[float], quantile: float) -> float:
+    """The value that so large a part of ``values`` does not exceed."""
+    if quantile == 0.5:
+        return statistics.median(values)
+    return sorted(values)[min(len(values) - 1, int(quantile * len(values)))]
+
+
+def bootstrap(
+    pairs: list[tuple[float, float]], quantile: float = 0.5
+) -> tuple[float, tuple[float, float]]:
+    """The ratio of the two quantiles and its 95 % interval, over resampled rounds."""
 
     def ratio(sample: list[tuple[float, float]]) -> float:
-        mine, theirs = zip(*sample, strict=True)
-        return statistics.median(mine) / statistics.median(theirs)
+        mine, theirs = map(list, zip(*sample, strict=True))
+        return at_quantile(mine, quantile) / at_quantile(theirs, quantile)
 
     chance = random.Random(0)
     ratios = sorted(ratio(chance.choices(pairs, k=len(pairs))) for _ in range(RESAMPLES))

@@ -53,3 +53,11 @@ def image(name: str, cells: tuple[str, ...]) -> str:
     stages = json.loads(command("build", str(notebook(name, *cells)), "--json"))["stages"]
     command("image", "tag", stages["main"]["digest"], tag)
     return tag
+
+
+@cache
+def frozen(tag: str) -> tuple[str, ...]:
+    """The command line of the kernel that stands on the image ``tag``, as `install` writes it."""
+    where = ("--image", tag, "--name", f"frozen-{tag}", "--prefix", str(PLACE / "prefix"))
+    folder = Path(json.loads(command("install", *where, "--json"))["path"])
+    return tuple(json.loads((folder / "kernel.json").read_text())["argv"])

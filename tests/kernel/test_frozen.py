@@ -110,6 +110,8 @@ def test_the_command_line_of_a_kernel_is_read():
     given = read(["-f", "c.json", "--image=a:1", "--language", "R", "--spec", "{}"])
     assert given == Start(file="c.json", image="a:1", language="R", spec="{}")
     assert read(["--connection-file", "c"]) == Start(file="c")
+    # What nbclient and papermill add for a kernel called python3.
+    assert read(["-f", "c", "--HistoryManager.hist_file=:memory:"]) == Start(file="c")
 
 
 @pytest.mark.parametrize("words", [[], ["-f"], ["x"], ["--image", "a"], ["-f", "c", "--what", "x"]])

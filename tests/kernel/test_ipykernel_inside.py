@@ -58,7 +58,7 @@ class Debugger:
 
 def test_a_breakpoint_stops_shows_variables_and_lets_go(kernel):
     info = kernel.ask_control("kernel_info_request")["content"]
-    assert info["debugger"] or "debugger" in info["supported_features"]
+    assert "debugger" in info["supported_features"]
     debugger = Debugger(kernel)
     assert debugger.ask("debugInfo")["isStarted"] is False
     debugger.start()
@@ -177,3 +177,9 @@ def test_a_request_that_makes_the_inner_kernel_stumble_holds_up_nobody(kernel):
     assert kernel.reply_to(message["header"]["msg_id"])["content"]["status"] == "error"
     assert kernel.reply_to(behind)["content"]["status"] == "aborted"
     assert kernel.run("1")[0]["status"] == "ok"
+
+
+def test_a_cell_sent_with_another_has_all_the_time_it_needs(kernel):
+    first = kernel.client.execute("1")
+    second = kernel.client.execute(BLOCKING)
+    assert [kernel.reply_to(one)["content"]["status"] for one in (first, second)] == ["ok", "ok"]

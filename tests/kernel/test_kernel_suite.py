@@ -27,7 +27,10 @@ def kernelspecs(tmp_path_factory):
             "display_name": kind,
             "language": "python",
             "interrupt_mode": "message",
-            "env": {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
+            "env": {
+                "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+                "IPYTHONDIR": str(folder / "ipython"),  # a history without the user's own cells
+            },
         }
         place = folder / "kernels" / f"test-{kind}"
         place.mkdir(parents=True)

@@ -12,8 +12,9 @@ import time
 from pathlib import Path
 
 import pytest
+import zmq
 
-from tests.kernel.conftest import ROOT, Kernel, LocalManager, types, until
+from tests.kernel.conftest import ROOT, TIMEOUT_S, Kernel, LocalManager, types, until
 
 pytestmark = pytest.mark.privileged
 ARGV = [sys.executable, "-m", "container_kernel.kernel", "-f", "{connection_file}"]
@@ -181,9 +182,9 @@ def open_notebook(tmp_path, home, oci_runtime):
         while opened:
             opened.pop().close()
 
-    def open_notebook():
+    def open_notebook(kind=RealKernel):
         close()
-        opened.append(RealKernel(tmp_path, home, oci_runtime, notebook="note.ipynb"))
+        opened.append(kind(tmp_path, home, oci_runtime, notebook="note.ipynb"))
         return opened[-1]
 
     yield open_notebook
@@ -196,6 +197,34 @@ def test_a_notebook_opened_again_has_its_environment_at_once(open_notebook):
     first.run("%%build\necho frozen > /note")
     again = open_notebook()
     assert again.text("cat /note").strip() == "frozen"
+
+
+class Hasty(RealKernel):
+    """Its client does not wait for anything."""
+
+    def new_client(self):
+        client = self.manager.blocking_client()
+        client.start_channels()
+        self.shell = client.context.socket(zmq.DEALER)
+        self.shell.linger = 0
+        self.shell.reconnect_ivl = 1  # by default it looks every 100 ms, and is never so early
+        self.shell.connect(client._make_url("shell"))
+        content = {"code": "cat /note", "silent": False, "store_history": True}
+        client.session.send(self.shell, "execute_request", content)
+        return client
+
+    def first_reply(self):
+        with self.shell as socket:
+            assert socket.poll(TIMEOUT_S * 1000)
+            return self.client.session.recv(socket, mode=0)[1]["content"]
+
+
+def test_a_cell_sent_before_the_kernel_listens_has_the_environment_too(open_notebook):
+    first = open_notebook()
+    first.run("%base busybox")
+    first.run("%%build\necho frozen > /note")
+    again = open_notebook(Hasty)
+    assert again.first_reply()["status"] == "ok"
 
 
 def test_a_base_that_changed_since_is_the_one_that_runs(open_notebook):
