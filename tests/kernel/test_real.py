@@ -9,6 +9,7 @@ import shutil
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -182,9 +183,9 @@ def open_notebook(tmp_path, home, oci_runtime):
         while opened:
             opened.pop().close()
 
-    def open_notebook(kind=RealKernel):
+    def open_notebook(kind=RealKernel, notebook="note.ipynb"):
         close()
-        opened.append(kind(tmp_path, home, oci_runtime, notebook="note.ipynb"))
+        opened.append(kind(tmp_path, home, oci_runtime, notebook=notebook))
         return opened[-1]
 
     yield open_notebook
@@ -197,6 +198,33 @@ def test_a_notebook_opened_again_has_its_environment_at_once(open_notebook):
     first.run("%%build\necho frozen > /note")
     again = open_notebook()
     assert again.text("cat /note").strip() == "frozen"
+
+
+def language(kernel):
+    info = kernel.ask_control("kernel_info_request")["content"]
+    return info["language_info"]["name"]
+
+
+def test_a_notebook_opened_again_is_of_its_language_at_once(open_notebook):
+    first = open_notebook()
+    first.run("%base busybox")
+    first.run("true")
+    assert language(open_notebook()) == "bash"
+
+
+def test_what_is_only_guessed_has_no_word_in_what_the_kernel_is(open_notebook):
+    """Without a notebook, what ran last is started; what it is told by no cell is not told."""
+    plain = partial(open_notebook, notebook=None)
+    first = plain()
+    first.run("%base busybox")
+    first.run("true")
+    again = plain()
+    time.sleep(1)  # long enough for what was guessed to be up
+    assert language(again) == "python"
+    assert again.run("true")[0]["ename"] == "NoBase"
+    again.run("%base busybox")
+    assert again.text("echo here").strip() == "here"
+    assert language(again) == "bash"
 
 
 class Hasty(RealKernel):
