@@ -119,6 +119,7 @@ def run_and_freeze(
         Interrupted: it was cancelled; its whole process tree is gone, nothing was frozen.
     """
     started = time.time()
+    place.host.runtime.announce()
     rootfs = _prepare(place, parent, command)
     try:
         tail = Tail()

@@ -21,7 +21,10 @@ def _end_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    gc.disable()  # until all is loaded (`App.run`): what is loaded stays
+    # Until all is loaded (`App.run`): what is loaded stays, and who starts the inner kernel
+    # meanwhile does not wait for whoever loads.
+    gc.disable()
+    sys.setswitchinterval(0.0005)
     # Before anything starts a thread, and before the imports the first reply needs. Where it is
     # not allowed, there is a kernel all the same: it says so in every cell.
     try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -94,6 +95,7 @@ class App:
         self.front.status(None, "starting")
         gc.freeze()
         gc.enable()
+        sys.setswitchinterval(0.005)
         # What the first cell needs is loaded while the front end connects, and what the last
         # kernel had built is taken up.
         self.loop.call_later(0, lambda: self.cells)

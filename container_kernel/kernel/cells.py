@@ -248,24 +248,27 @@ class OwnCells:
     def recall(self) -> None:
         """Take up in the background what the last kernel of this notebook had built."""
 
+        def job() -> bool:
+            is_known = self._workbench().recall(self._given.image if self._given else None)
+            if is_known:
+                self.find_live(None)  # while what the head start began is still starting
+            return is_known
+
+        def done(is_known: bool | None, error: BaseException | None) -> None:
+            # Whatever is wrong here is told by the first cell, which needs the same.
+            self.has_base = self.has_base or bool(is_known and error is None)
+
         def adopt(found: tuple[str, Launched] | None, _: BaseException | None) -> None:
             if found is not None and self._head_start is not None:
                 self._app.inners.adopt(*found, is_guess=self._head_start.is_guess)
             else:
                 self._app.introductions.end_wait()
-
-        def job() -> bool:
-            return self._workbench().recall(self._given.image if self._given else None)
-
-        def done(is_known: bool | None, error: BaseException | None) -> None:
-            # Whatever is wrong here is told by the first cell, which needs the same.
-            if is_known and error is None:
-                self.has_base = True
+            if self.has_base:
                 self._app.make_ready()
 
-        if self._head_start:
-            self._app.worker.submit(self._head_start.result, adopt)
         self._app.worker.submit(job, done)
+        result = self._head_start.result if self._head_start else lambda: None
+        self._app.worker.submit(result, adopt)
 
     def note_kernel(self, inner: Inner) -> None:
         """Remember what it says of itself, for the next kernel on its image to say at once."""

@@ -10,8 +10,8 @@ import hashlib
 import hmac
 import json
 import os
-import time
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -235,10 +235,8 @@ def _object(data: bytes | str) -> Dict | None:
 
 
 def date() -> str:
-    """Now by ISO 8601, as messages say it; without `datetime`, which takes 2 ms to load."""
-    seconds, nanoseconds = divmod(time.time_ns(), 10**9)
-    start = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-    return f"{start}.{nanoseconds // 1000:06d}Z"
+    """Now, as messages say it."""
+    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
 
 
 def dump(value: object) -> bytes:

@@ -270,6 +270,12 @@ class OciRuntime:
         self._limit_pids(container)
         return container
 
+    def announce(self) -> None:
+        """A container will be started in a moment; the sooner this is said, the less it waits."""
+        if self.cgroup is not None and time.monotonic() > self._cools_at:
+            self._cools_at = time.monotonic() + _STAYS_WARM_S
+            self.cgroup.warm_up()
+
     def exec(
         self, container: Container, process: Process, *, stdin: int | None = None
     ) -> Container:
@@ -314,8 +320,7 @@ class OciRuntime:
         self, argv: list[str], folder: Path, stdin: int | None, *, merge_output: bool = False
     ) -> tuple[int, int]:
         """Run the runtime to its end; return the reading ends of the container's output."""
-        if self.cgroup is not None and time.monotonic() > self._cools_at:
-            self.cgroup.warm_up()
+        self.announce()
         log = folder / "log"
         out_r, out_w = os.pipe()
         err_r, err_w = (-1, os.dup(out_w)) if merge_output else os.pipe()

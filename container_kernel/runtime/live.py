@@ -59,6 +59,7 @@ class Live:
         directory: Path,
         wish: Wish,
     ) -> None:
+        host.runtime.announce()
         self.chain_id = chain
         self._host = host
         self._store = store
