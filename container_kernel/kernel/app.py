@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from .. import __version__
 from ..errors import CellError, NoBase
 from .front import Front, Request
+from .idle import Idle
 from .info import expected, kernel_info, no_debugger
 from .inner import Inner, Surroundings, Task, hidden_task, number
 from .inners import GRACE_S, Inners
@@ -60,6 +61,7 @@ class App:
         self.worker = Worker(self.loop)
         self.inners = Inners(Surroundings(self.front, self.loop, self), self.worker)
         self.queue = ShellQueue(self._start)
+        self.idle = Idle(self.loop, self.worker, self._is_busy, self.inners.containers)
         self.count = 0
         self._make_cells = make_cells
         self._cells: OwnCells | None = None
@@ -78,9 +80,9 @@ class App:
 
     def run(self) -> None:
         """Serve until shut down."""
-        self.front.serve("control", self._on_control)
-        self.front.serve("shell", self._on_shell)
-        self.front.serve("stdin", self._on_stdin)
+        self.front.serve("control", self.idle.before(self._on_control))
+        self.front.serve("shell", self.idle.before(self._on_shell))
+        self.front.serve("stdin", self.idle.before(self._on_stdin))
         signal.signal(signal.SIGINT, lambda *_: self.loop.call_soon(self.interrupt))
         signal.signal(signal.SIGTERM, lambda *_: self.loop.call_soon(self.close))
         self.front.status(None, "starting")
@@ -264,6 +266,7 @@ class App:
         for waiting in aborted:
             abort(self.front, waiting)
         self.queue.done(request)
+        self.idle.touch()
         if self.queue.running is None and self._cells and self._cells.has_base:
             self._prewarm.cancel()
             self._prewarm = self.loop.call_later(_PREWARM_AFTER_S, self.make_ready)
@@ -272,6 +275,10 @@ class App:
         """Start the inner kernel before the first run cell asks for it."""
         if self.queue.running is None and not self._is_closing and self._cells:
             self.inners.prepare(lambda: self.cells.find_live(None))
+
+    def _is_busy(self) -> bool:
+        """Whether anything is being done that an inner kernel has a part in, or may have."""
+        return self.queue.running is not None or len(self.queue) > 0 or self.inners.is_busy
 
     def _collect_aborted(self, failed: Request) -> None:
         """The cells that wait behind one that failed.
@@ -304,6 +311,7 @@ class App:
 
     def on_ready(self, inner: Inner) -> None:
         """A cell may wait for it."""
+        self.idle.start(self.cells.idle_freeze_s)
         self.inners.became_ready(inner)
 
     def on_failed(self, inner: Inner, task: Task) -> None:
@@ -356,6 +364,7 @@ class App:
         if self._is_closing:
             return
         self._is_closing = True
+        self.idle.stop()  # so that they can end by themselves
         if self._cells is not None:
             self._cells.cancel()
         self.inners.close()

@@ -73,6 +73,11 @@ class OwnCells:
         return None if isinstance(cell, RunCell) else cell
 
     @property
+    def idle_freeze_s(self) -> float | None:
+        """The setting of that name, once there is anything to freeze."""
+        return self._made.config.idle_freeze if self._made is not None else None
+
+    @property
     def _inner_magics(self) -> frozenset[str]:
         inner = self._app.inners.ready
         return foreign.IPYTHON if inner is None else inner.magics
