@@ -16,6 +16,17 @@ from jupyter_client.blocking import BlockingKernelClient
 from jupyter_client.connect import write_connection_file
 
 from tests.kernel.conftest import ROOT, TIMEOUT_S, Kernel, until
+from tests.kernel.processes import (
+    all_processes,
+    command,
+    descendants,
+    descriptors,
+    inode,
+    is_running,
+    namespaces,
+    own_cgroups,
+    state,
+)
 
 pytestmark = pytest.mark.privileged
 SERVER = """
@@ -24,14 +35,13 @@ kernel = subprocess.Popen(sys.argv[1:], env={**os.environ, "JPY_PARENT_PID": str
 print(kernel.pid, flush=True)
 kernel.wait()
 """
-NAMESPACES = ("mnt", "net", "pid", "user", "ipc", "uts")
 LEFT_WITHIN_S = 10
 
 
 class ServedKernel(Kernel):
     """A kernel, and the process that serves it, which can be killed too."""
 
-    def __init__(self, folder, home, oci_runtime):
+    def __init__(self, folder, home, oci_runtime, **env):
         self.runtime_dir = Path(tempfile.mkdtemp(prefix="ck-run-"))
         file, _ = write_connection_file(
             str(self.runtime_dir / "kernel.json"), transport="ipc", ip=str(self.runtime_dir / "s")
@@ -42,6 +52,7 @@ class ServedKernel(Kernel):
             "CONTAINER_KERNEL_HOME": str(home),
             "CONTAINER_KERNEL_RUNTIME": oci_runtime,
             "XDG_RUNTIME_DIR": str(self.runtime_dir),
+            **env,
         }
         argv = [sys.executable, "-c", SERVER]
         argv += [sys.executable, "-m", "container_kernel.kernel", "-f", file]
@@ -61,22 +72,23 @@ class ServedKernel(Kernel):
         """Those that hold the lock of the run folder open, and belong to nobody."""
         found = (int(one.name) for one in Path("/proc").iterdir() if one.name.isdigit())
         return [
-            pid for pid in found if _title(pid) == "container-kernel-janitor" and self._has(pid)
+            pid for pid in found if command(pid) == "container-kernel-janitor" and self._has(pid)
         ]
 
     def _has(self, pid):
-        return f"{self.run_dir}/lock" in _descriptors(pid)
+        return f"{self.run_dir}/lock" in descriptors(pid)
 
     def work(self):
         """Have processes, mounts and cgroups; remember them."""
         assert self.run("%base busybox")[0]["status"] == "ok"
         self.run("sleep 1000 & sleep 1000 &")
         until(lambda: self.janitors)
-        self.family = _descendants(self.supervisor)
+        self.family = descendants(self.supervisor)
         assert len(self.family) >= 6  # supervisor, reaper, worker, init, sh, sleep
         self.janitor = self.janitors[0]
-        self.namespaces = set.union(*map(_namespaces, self.family)) - _namespaces("self")
-        self.cgroups = set.union(*map(_cgroups, self.family))
+        self.namespaces = set.union(*map(namespaces, self.family)) - namespaces("self")
+        self.inside = namespaces(self.family[-1], ["pid"])
+        self.cgroups = set.union(*map(own_cgroups, self.family))
         assert self.namespaces
 
     def kill(self, *pids):
@@ -86,10 +98,10 @@ class ServedKernel(Kernel):
 
     def left(self):
         """What there still is of it."""
-        running = [pid for pid in (*self.family, self.janitor) if _is_running(pid)]
-        inside = [p for p in _processes() if _is_running(p) and _namespaces(p) & self.namespaces]
+        running = [pid for pid in (*self.family, self.janitor) if is_running(pid)]
+        inside = [p for p in all_processes() if is_running(p) and namespaces(p) & self.namespaces]
         mounts = [m for m in Path("/proc/mounts").read_text().splitlines() if self._is_ours(m)]
-        groups = [place for place, inode in self.cgroups if _inode(place) == inode]
+        groups = [place for place, number in self.cgroups if inode(place) == number]
         folders = [self.run_dir] if self.run_dir.exists() else []
         return [*running, *inside, *mounts, *groups, *folders]
 
@@ -171,7 +183,7 @@ def test_the_janitor_is_apart_from_what_it_waits_for(kernel):
     assert janitor not in kernel.family
     assert os.getsid(janitor) not in {os.getsid(kernel.supervisor), os.getsid(0)}
     lock = f"{kernel.run_dir}/lock"
-    held = _descriptors(janitor)
+    held = descriptors(janitor)
     assert sorted(one for one in held if not one.startswith(("pipe:", "user:"))) == [
         *["/dev/null"] * 3,
         lock,
@@ -188,61 +200,15 @@ def test_the_janitor_stays_when_it_is_asked_to_end(kernel):
     assert kernel.leaves_nothing()
 
 
-def _processes():
-    return [int(one.name) for one in Path("/proc").iterdir() if one.name.isdigit()]
-
-
-def _descendants(pid):
-    """A process and everything it started, oldest first."""
-    found = [pid]
-    for parent in found:
-        for children in Path(f"/proc/{parent}/task").glob("*/children"):
-            found += map(int, children.read_text().split())
-    return found
-
-
-def _is_running(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
-def _title(pid):
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().partition(b"\0")[0].decode()
-    except OSError:
-        return ""
-
-
-def _descriptors(pid):
-    try:
-        return [os.readlink(one) for one in Path(f"/proc/{pid}/fd").iterdir()]
-    except OSError:
-        return []
-
-
-def _namespaces(pid):
-    found = set()
-    for kind in NAMESPACES:
-        with contextlib.suppress(OSError):
-            found.add(os.readlink(f"/proc/{pid}/ns/{kind}"))
-    return found
-
-
-def _cgroups(pid):
-    """Where this package put a process, with the number of each place."""
-    found = set()
-    for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
-        _, names, path = line.split(":", 2)
-        place = Path("/sys/fs/cgroup", names, path.lstrip("/"))
-        if "container-kernel" in path and (inode := _inode(place)):
-            found.add((place, inode))
-    return found
-
-
-def _inode(path):
-    try:
-        return path.stat().st_ino
-    except OSError:
-        return None
+def test_nothing_is_left_of_a_kernel_that_is_killed_while_it_stands_still(
+    tmp_path, home, oci_runtime
+):
+    setting = "c.ContainerKernel.idle_freeze = 0.5"
+    (tmp_path / "container_kernel_config.py").write_text(setting)
+    kernel = ServedKernel(tmp_path, home, oci_runtime, JUPYTER_CONFIG_DIR=str(tmp_path))
+    kernel.work()
+    inside = [pid for pid in kernel.family if namespaces(pid, ["pid"]) & kernel.inside]
+    until(lambda: all(state(pid) == "T" for pid in inside))
+    kernel.kill(*kernel.family)
+    assert kernel.leaves_nothing()
+    kernel.close()
