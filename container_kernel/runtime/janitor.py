@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import signal
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
@@ -22,14 +21,6 @@ from typing import NoReturn
 from .. import syscalls
 from . import run_dir
 
-_DEAF_TO = (
-    signal.SIGHUP,
-    signal.SIGINT,
-    signal.SIGQUIT,
-    signal.SIGTERM,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-)
 _NAME = b"container-kernel-janitor"
 _ALIVE = 3
 
@@ -37,7 +28,8 @@ _ALIVE = 3
 def start(folder: Path, reaper: int) -> int:
     """Start one for a run folder; returns a descriptor whose end of file says that it has ended.
 
-    ``reaper`` is a process in the user namespace that owns what is in the folder.
+    ``reaper`` is a process in the user namespace that owns what is in the folder. A signal that the
+    caller blocks or ignores does not end the janitor either.
     """
     alive_r, alive_w = os.pipe()
     first = os.fork()
@@ -64,8 +56,6 @@ def _wait_and_sweep(folder: Path, reaper: int, alive: int) -> NoReturn:
 
 def _detach(alive: int) -> None:
     """Let go of all that somebody may wait for: pipes, terminals, folders."""
-    for number in _DEAF_TO:
-        signal.signal(number, signal.SIG_IGN)
     os.chdir("/")
     os.dup2(alive, _ALIVE, inheritable=False)
     null = os.open(os.devnull, os.O_RDWR)
@@ -76,11 +66,13 @@ def _detach(alive: int) -> None:
 
 def _rename(name: bytes) -> None:
     """Show another command line: the kernel's would have it taken for one, and killed with it."""
-    stat = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    with open("/proc/self/stat") as file:
+        stat = file.read().rpartition(")")[2].split()
     first, end = int(stat[45]), int(stat[46])  # arg_start and arg_end of proc_pid_stat(5)
-    ctypes.memset(first, 0, end - first)
-    ctypes.memmove(first, name, min(len(name), end - first - 1))
-    Path("/proc/self/comm").write_bytes(name)
+    size = end - first
+    ctypes.memmove(first, name[: size - 1].ljust(size, b"\0"), size)
+    with open("/proc/self/comm", "wb") as file:
+        file.write(name)
 
 
 def _join_user_namespace(pid: int) -> None:
