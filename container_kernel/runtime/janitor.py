@@ -50,6 +50,7 @@ def _wait_and_sweep(folder: Path, reaper: int, alive: int) -> NoReturn:
         if os.getuid():
             _join_user_namespace(reaper)
         run_dir.sweep(folder, wait=True)
+        run_dir.sweep_all(folder.parent)  # whoever started the tree may have been killed with it
     finally:
         os._exit(0)
 

@@ -23,12 +23,15 @@ _PATIENCE_S = 5.0
 _AGAIN_S = 0.01
 
 
-def make(environ: Mapping[str, str]) -> tuple[Path, int]:
-    """A fresh 0700 folder, locked while any of our processes lives; sweeps what dead ones left."""
+def make(environ: Mapping[str, str], kind: str = "") -> tuple[Path, int]:
+    """A fresh 0700 folder, locked while any of our processes lives; sweeps what dead ones left.
+
+    ``kind`` sets it apart from others that this process makes.
+    """
     parent = _parent(environ)
-    for other in parent.iterdir():
-        sweep(other)
-    fresh, run_dir = parent / f".new-{os.getpid()}", parent / str(os.getpid())
+    sweep_all(parent)
+    name = f"{os.getpid()}{kind}"
+    fresh, run_dir = parent / f".new-{name}", parent / name
     for leftover in (fresh, run_dir):
         remove_tree(leftover)
     fresh.mkdir(mode=0o700)
@@ -66,6 +69,13 @@ def _is_ours(path: Path) -> bool:
         return False
     is_folder = path.is_dir() and not path.is_symlink()
     return is_folder and found.st_uid == os.getuid() and not found.st_mode & 0o022
+
+
+def sweep_all(parent: Path) -> None:
+    """Sweep every run folder in there that is nobody's any more."""
+    for other in parent.iterdir():
+        if not other.name.startswith("."):  # about to be locked
+            sweep(other)
 
 
 def sweep(run_dir: Path, *, wait: bool = False) -> None:

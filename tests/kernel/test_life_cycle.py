@@ -212,3 +212,39 @@ def test_nothing_is_left_of_a_kernel_that_is_killed_while_it_stands_still(
     kernel.kill(*kernel.family)
     assert kernel.leaves_nothing()
     kernel.close()
+
+
+OWNER = """
+import time
+from container_kernel import Environment
+with Environment("busybox") as environment:
+    print(environment.cell("echo $PPID; sleep 1000 &").stdout, flush=True)
+    time.sleep(1000)
+"""
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["alone", "with its kernel"])
+def test_nothing_is_left_of_what_a_program_started_that_is_killed(
+    tmp_path, home, oci_runtime, together
+):
+    runtime_dir = tempfile.mkdtemp(prefix="ck-run-")
+    environ = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+        "CONTAINER_KERNEL_HOME": str(home),
+        "CONTAINER_KERNEL_RUNTIME": oci_runtime,
+        "XDG_RUNTIME_DIR": runtime_dir,
+        "TMPDIR": str(tmp_path),
+    }
+    argv = [sys.executable, "-c", OWNER]
+    with subprocess.Popen(argv, env=environ, cwd=tmp_path, stdout=subprocess.PIPE) as owner:
+        assert owner.stdout.readline()
+        family = descendants(owner.pid)
+        assert len(os.listdir(f"{runtime_dir}/container-kernel")) == 2
+        for pid in family if together else family[:1]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    until(lambda: not any(map(is_running, family)), LEFT_WITHIN_S)
+    until(lambda: not os.listdir(f"{runtime_dir}/container-kernel"), LEFT_WITHIN_S)
+    assert os.listdir(tmp_path) == []
+    shutil.rmtree(runtime_dir)
