@@ -7,8 +7,6 @@ import os
 
 def remove_tree(path: str | os.PathLike[str]) -> None:
     """Remove a folder and all below, as far as it can be removed."""
-    if not os.path.lexists(path):
-        return
     import shutil  # loads three compressors, which no kernel's start should wait for
 
     shutil.rmtree(path, ignore_errors=True)

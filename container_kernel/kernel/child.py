@@ -56,7 +56,7 @@ class Child:
         """
         self._owner = os.getpid()
         # A run folder, since this process may be killed together with the kernel.
-        self._place, self._lock = run_dir.make(os.environ, f"-{os.urandom(4).hex()}")
+        self._place, self._lock = run_dir.make(os.environ)
         key = os.urandom(32).hex().encode()
         self._info = ConnectionInfo(
             transport="ipc", ip=str(self._place / "kernel"), ports=_PORTS, key=key

@@ -23,17 +23,15 @@ _PATIENCE_S = 5.0
 _AGAIN_S = 0.01
 
 
-def make(environ: Mapping[str, str], kind: str = "") -> tuple[Path, int]:
+def make(environ: Mapping[str, str]) -> tuple[Path, int]:
     """A fresh 0700 folder, locked while any of our processes lives; sweeps what dead ones left.
 
-    ``kind`` sets it apart from others that this process makes.
+    Its cgroups bear its name, which no process id alone makes unique: namespaces count their own.
     """
     parent = _parent(environ)
     sweep_all(parent)
-    name = f"{os.getpid()}{kind}"
+    name = f"{os.getpid()}-{os.urandom(4).hex()}"
     fresh, run_dir = parent / f".new-{name}", parent / name
-    for leftover in (fresh, run_dir):
-        remove_tree(leftover)
     fresh.mkdir(mode=0o700)
     lock = os.open(fresh / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)

@@ -60,11 +60,11 @@ class ServedKernel(Kernel):
             argv, env=environ, cwd=folder, stdout=subprocess.PIPE, text=True
         )
         self.supervisor = int(self.server.stdout.readline())
-        self.run_dir = self.runtime_dir / "container-kernel" / str(self.supervisor)
         self.client = BlockingKernelClient(connection_file=file)
         self.client.load_connection_file()
         self.client.start_channels()
         self.client.wait_for_ready(timeout=TIMEOUT_S)
+        (self.run_dir,) = (self.runtime_dir / "container-kernel").iterdir()
         self.family = []
 
     @property
