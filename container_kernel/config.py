@@ -7,6 +7,7 @@ below this module reads the environment.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -38,6 +39,9 @@ class Config:
     """Most processes and threads of a build step."""
     shm_bytes: int = 64 * 1024**2
     """Size of /dev/shm in a container."""
+    idle_freeze: float | None = None
+    """So many seconds after the last cell or request everything in a session's containers stands
+    still until the next; None is never."""
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
     """The user's environment, for the site's proxies and registries."""
     user_home: Path = Path("/")
@@ -96,6 +100,7 @@ def _with_files(config: Config, environ: Mapping[str, str], user_home: Path) -> 
             values[name] = (
                 Path(given) if name == "home" else tuple(Path(folder) for folder in given)
             )
+    _check_idle_freeze(values.get("idle_freeze"))
     for variable, name in (
         ("CONTAINER_KERNEL_HOME", "home"),
         ("CONTAINER_KERNEL_RUNTIME", "oci_runtime"),
@@ -103,6 +108,15 @@ def _with_files(config: Config, environ: Mapping[str, str], user_home: Path) -> 
         if environ.get(variable):
             values.pop(name, None)
     return replace(config, **values)
+
+
+def _check_idle_freeze(value: object) -> None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value is not None and not (is_number and 0 < value < math.inf):  # type: ignore[operator]
+        raise UsageError(
+            f"c.ContainerKernel.idle_freeze is {value!r}, not a number of seconds above 0",
+            hint="give seconds, as 600.0, or None for never",
+        )
 
 
 def _read_files(folders: Sequence[Path]) -> dict[str, Any]:

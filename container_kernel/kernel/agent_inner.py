@@ -161,6 +161,10 @@ class PythonInner(AgentInner):
         """The everyday ones; it says of others what they need."""
         return foreign.AGENT
 
+    @property
+    def _owes_answers(self) -> bool:
+        return bool(self._asked)
+
     def _tell(self, op: str, **fields: object) -> None:
         self._send(dump({"op": op, **fields}) + b"\n")
 

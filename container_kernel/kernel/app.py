@@ -12,16 +12,15 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from functools import cached_property
 from typing import TYPE_CHECKING
 
-from .. import __version__
 from ..errors import CellError, NoBase
+from .answers import Answers
 from .front import Front, Request
-from .info import expected, kernel_info, no_debugger
+from .idle import Idle
+from .info import expected
 from .inner import Inner, Surroundings, Task, hidden_task, number
 from .inners import GRACE_S, Inners
-from .introductions import Introductions
 from .loop import Loop, guarded
 from .publisher import Publisher, abort
 from .queue import ShellQueue
@@ -29,32 +28,12 @@ from .wire import ConnectionInfo, Dict
 from .worker import Worker
 
 if TYPE_CHECKING:
-    from ..runtime.container import Container
     from .cells import OwnCells
     from .head_start import HeadStart
-    from .usage import Meter
 
 _PREWARM_AFTER_S = 0.05
 # Front ends ask once what a kernel is; they allow ipykernel itself no less.
 _INTRODUCTION_S = 2.0
-# What a front end waits for while its user types, and what changes nothing.
-_LOOK_UPS = {"complete_request", "inspect_request", "is_complete_request", "kernel_info_request"}
-# What is answered when no inner kernel runs that could answer better.
-_EMPTY: dict[str, Callable[[Dict], Dict]] = {
-    "complete_request": lambda c: {
-        "status": "ok",
-        "matches": [],
-        "cursor_start": c.get("cursor_pos", 0),
-        "cursor_end": c.get("cursor_pos", 0),
-        "metadata": {},
-    },
-    "inspect_request": lambda _: {"status": "ok", "found": False, "data": {}, "metadata": {}},
-    "is_complete_request": lambda _: {"status": "unknown"},
-    "history_request": lambda _: {"status": "ok", "history": []},
-    "comm_info_request": lambda _: {"status": "ok", "comms": {}},
-    "debug_request": no_debugger,
-    "list_subshell_request": lambda _: {"status": "ok", "subshell_id": []},
-}
 
 
 class App:
@@ -66,9 +45,9 @@ class App:
         self.worker = Worker(self.loop)
         self.inners = Inners(Surroundings(self.front, self.loop, self), self.worker)
         self.queue = ShellQueue(self._start)
-        self.introductions = Introductions(self.loop, self._introduce)
+        self.answers = Answers(self, info.ports)
+        self.idle = Idle(self.loop, self.worker, self._is_busy, self.inners.containers)
         self.count = 0
-        self._ports = {f"{channel}_port": port for channel, port in info.ports.items()}
         self._make_cells = make_cells
         self._cells: OwnCells | None = None
         self._publisher: Publisher | None = None
@@ -87,9 +66,9 @@ class App:
 
     def run(self) -> None:
         """Serve until shut down."""
-        self.front.serve("control", self._on_control)
-        self.front.serve("shell", self._on_shell)
-        self.front.serve("stdin", self._on_stdin)
+        self.front.serve("control", self.idle.before(self._on_control))
+        self.front.serve("shell", self.idle.before(self._on_shell))
+        self.front.serve("stdin", self.idle.before(self._on_stdin))
         signal.signal(signal.SIGINT, lambda *_: self.loop.call_soon(self.interrupt))
         signal.signal(signal.SIGTERM, lambda *_: self.loop.call_soon(self.close))
         self.front.status(None, "starting")
@@ -108,24 +87,13 @@ class App:
             return
         if request.msg_type == "shutdown_request":
             self._shut_down(request)
-        elif self._goes_aside(request):
-            self._serve(request)
+        elif self.answers.goes_aside(request):
+            self.answers.serve(request)
         else:
             self.queue.push(request)
 
-    def _goes_aside(self, request: Request) -> bool:
-        """Whether it need not wait for the cells before it.
-
-        An inner kernel would not answer while a cell runs in it. While we build, somebody can.
-        """
-        if request.message.header.get("subshell_id") and self.inners.ready:
-            return self.inners.ready.has_subshells
-        return request.msg_type in _LOOK_UPS and self.inners.task is None
-
     def _on_control(self, request: Request) -> None:
-        if request.msg_type == "kernel_info_request":
-            self.introductions.ask(request)
-        elif request.msg_type == "interrupt_request":
+        if request.msg_type == "interrupt_request":
             self.front.status(request, "busy")
             self.interrupt()
             self.front.reply(request, "interrupt_reply", {"status": "ok"})
@@ -133,7 +101,7 @@ class App:
         elif request.msg_type == "shutdown_request":
             self._shut_down(request)
         else:
-            self._serve(request)
+            self.answers.serve(request)
 
     def _on_stdin(self, request: Request) -> None:
         if self.inners.ready and request.msg_type == "input_reply":
@@ -141,7 +109,7 @@ class App:
 
     def _start(self, request: Request) -> None:
         if not request.is_execute:
-            guarded(lambda: self._serve(request))
+            guarded(lambda: self.answers.serve(request))
             return
         try:
             self._execute(request)
@@ -150,60 +118,6 @@ class App:
             publisher.announce(self.count)
             self._publisher = publisher
             self.finish(publisher, error)
-
-    def _serve(self, request: Request) -> None:
-        """Answer what runs no cell: we, or the inner kernel, or nobody with an empty reply."""
-        kind = request.msg_type
-        if kind == "kernel_info_request":
-            self.introductions.ask(request)
-            return
-        if kind == "connect_request":
-            self._answer(request, {"status": "ok", **self._ports})
-            return
-        if kind == "usage_request":
-            self._answer(request, self._usage.read(self._container()))
-            return
-        ours = self._our_answer(request)
-        if ours is not None:
-            self._answer(request, ours)
-        elif self.inners.ready and self.inners.ready.forward(request):
-            return
-        elif kind in _EMPTY:
-            self._answer(request, _EMPTY[kind](request.content))
-        elif kind == "comm_open":
-            self.front.status(request, "busy")
-            comm_id = request.content.get("comm_id", "")
-            self.front.publish(request, "comm_close", {"comm_id": comm_id, "data": {}})
-            self.front.status(request, "idle")
-
-    def _our_answer(self, request: Request) -> Dict | None:
-        kinds = ("complete_request", "inspect_request", "is_complete_request")
-        code = request.content.get("code")
-        if request.msg_type not in kinds or not isinstance(code, str):
-            return None
-        if "%" not in code:
-            return None
-        return self.cells.assist(request.msg_type, code, request.content)
-
-    def _answer(self, request: Request, content: Dict) -> None:
-        self.front.status(request, "busy")
-        reply = request.msg_type.removesuffix("_request") + "_reply"
-        self.front.reply(request, reply, content)
-        self.front.status(request, "idle")
-
-    @cached_property
-    def _usage(self) -> Meter:
-        from .usage import Meter
-
-        return Meter()
-
-    def _container(self) -> Container | None:
-        """The one that run cells go to, if it runs."""
-        inner = self.inners.current
-        return inner.container if inner is not None and inner.container.poll() is None else None
-
-    def _introduce(self, request: Request) -> None:
-        self._answer(request, kernel_info(__version__, self.inners.last_info))
 
     # Cells
 
@@ -279,6 +193,7 @@ class App:
         for waiting in aborted:
             abort(self.front, waiting)
         self.queue.done(request)
+        self.idle.touch()
         if self.queue.running is None and self._cells and self._cells.has_base:
             self._prewarm.cancel()
             self._prewarm = self.loop.call_later(_PREWARM_AFTER_S, self.make_ready)
@@ -287,6 +202,10 @@ class App:
         """Start the inner kernel before the first run cell asks for it."""
         if self.queue.running is None and not self._is_closing and self._cells:
             self.inners.prepare(lambda: self.cells.find_live(None))
+
+    def _is_busy(self) -> bool:
+        """Whether anything is being done that an inner kernel has a part in, or may have."""
+        return self.queue.running is not None or len(self.queue) > 0 or self.inners.is_busy
 
     def _collect_aborted(self, failed: Request) -> None:
         """The cells that wait behind one that failed.
@@ -321,8 +240,9 @@ class App:
         """A cell may wait for it."""
         if not inner.is_guess:
             self.inners.last_info = inner.info
-            self.introductions.end_wait()
+            self.answers.introductions.end_wait()
             self.cells.note_kernel(inner)
+        self.idle.start(self.cells.idle_freeze_s)
         self.inners.became_ready(inner)
 
     def on_failed(self, inner: Inner, task: Task) -> None:
@@ -375,6 +295,7 @@ class App:
         if self._is_closing:
             return
         self._is_closing = True
+        self.idle.stop()  # so that they can end by themselves
         if self._cells is not None:
             self._cells.cancel()
         self.inners.close()
@@ -403,7 +324,7 @@ def serve(
     if head_start is not None and head_start.is_starting and not head_start.is_guess:
         app.inners.last_info = head_start.info or app.inners.last_info
         if not head_start.info:
-            app.introductions.wait(_INTRODUCTION_S)
+            app.answers.introductions.wait(_INTRODUCTION_S)
     app.run()
     app.front.close()
     app.front.context.destroy(linger=500)

@@ -73,6 +73,11 @@ class OwnCells:
         return None if isinstance(cell, RunCell) else cell
 
     @property
+    def idle_freeze_s(self) -> float | None:
+        """The setting of that name, once there is anything to freeze."""
+        return self._made.config.idle_freeze if self._made is not None else None
+
+    @property
     def _inner_magics(self) -> frozenset[str]:
         inner = self._app.inners.ready
         return foreign.IPYTHON if inner is None else inner.magics
@@ -262,7 +267,7 @@ class OwnCells:
             if found is not None and self._head_start is not None:
                 self._app.inners.adopt(*found, is_guess=self._head_start.is_guess)
             else:
-                self._app.introductions.end_wait()
+                self._app.answers.introductions.end_wait()
             if self.has_base:
                 self._app.make_ready()
 

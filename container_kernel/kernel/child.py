@@ -10,11 +10,9 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +22,8 @@ import zmq
 
 from ..display.log import plain
 from ..errors import CellFailed, HostError
+from ..folders import remove_tree
+from ..runtime import run_dir
 from .wire import ConnectionInfo, Dict, MalformedMessage, Message, Session, Signer
 
 _PORTS = {"shell": 1, "iopub": 2, "stdin": 3, "control": 4, "hb": 5}
@@ -55,7 +55,8 @@ class Child:
             HostError: it did not start.
         """
         self._owner = os.getpid()
-        self._place = Path(tempfile.mkdtemp(prefix="container-kernel-"))
+        # A run folder, since this process may be killed together with the kernel.
+        self._place, self._lock = run_dir.make(os.environ)
         key = os.urandom(32).hex().encode()
         self._info = ConnectionInfo(
             transport="ipc", ip=str(self._place / "kernel"), ports=_PORTS, key=key
@@ -244,7 +245,8 @@ class Child:
         for socket in self._sockets.values():
             socket.close()
         self._context.term()
-        shutil.rmtree(self._place, ignore_errors=True)
+        remove_tree(self._place)
+        os.close(self._lock)
 
 
 class _Run:

@@ -107,6 +107,16 @@ class Inner(ABC):
         return self.process.container
 
     @property
+    def is_busy(self) -> bool:
+        """Whether it starts, runs a cell, or has not answered everything yet."""
+        return not self.is_ready or self.task is not None or self._owes_answers
+
+    @property
+    @abstractmethod
+    def _owes_answers(self) -> bool:
+        """Whether a request that runs no cell of the queue is being worked on."""
+
+    @property
     def is_ipython(self) -> bool:
         """Whether it has IPython's magics."""
         return self.info.get("implementation") == "ipython"

@@ -20,6 +20,7 @@ from .process import end
 from .worker import Worker
 
 if TYPE_CHECKING:
+    from ..runtime.container import Container
     from ..runtime.live import Live
     from ..runtime.lives import Move
     from .kernelspec import KernelSpec
@@ -136,6 +137,15 @@ class Inners:
     def is_waiting(self) -> bool:
         """Whether a cell waits for its inner kernel."""
         return self._waiting is not None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether one is being made ready, or has something to do."""
+        return self._is_preparing or self.is_waiting or any(i.is_busy for i in self._all.values())
+
+    def containers(self) -> list[Container]:
+        """Those they run in."""
+        return [inner.container for inner in self._all.values()]
 
     def _found(self, place: Place | None, error: BaseException | None) -> None:
         if error is not None or place is None:

@@ -51,6 +51,10 @@ class ShellInner(AgentInner):
         start = f". '{self.agent.file}'; __ck_id=0; __ck_events='{self.agent.events_inside}'"
         self._send(f"{start}; PS1='{prompt}'\n".encode())
 
+    @property
+    def _owes_answers(self) -> bool:
+        return bool(self._asked)
+
     def _send_cell(self, task: Task) -> None:
         self._number += 1
         self._cell_number = self._number

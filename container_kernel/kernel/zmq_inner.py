@@ -139,6 +139,10 @@ class ZmqInner(Inner):
         self._pass_on(request.channel, request)
         return True
 
+    @property
+    def _owes_answers(self) -> bool:
+        return bool(self._asked)
+
     def _pass_on(self, channel: str, request: Request) -> None:
         message = request.message
         self._send(channel, message.dicts, message.buffers)

@@ -5,14 +5,15 @@ process namespaces of its own (and in a user namespace when the user is not root
 unshare`` does for mounts. Four processes, of which three stay:
 
 - the *supervisor* is the process that was started. It stays outside, forwards signals, follows
-  its parent, hands on the exit status and sweeps the run folder.
+  its parent and hands on the exit status.
 - a *stepping stone* makes the namespaces and ends at once: the supervisor must write the id map
   from outside (newuidmap(1)) and only a child of the stepping stone is in the new pid namespace.
 - the *reaper* is pid 1 in there. The host kernel kills it with the supervisor, and everything
   else in the namespace, containers included, with it: nothing outlives its owner.
 - the *worker* is where ``enter`` returns.
 
-So no mount ever appears on the host, and SIGKILL to any of the three leaves nothing running.
+So no mount ever appears on the host, and SIGKILL to any of the three leaves nothing running. What
+they leave in files, their *janitor* sweeps (see `janitor`), which is none of them.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from ..errors import HostError
 from ..folders import remove_tree
 from ..oci.idmap import IdMap
 from ..record import record
-from . import run_dir, subordinate
+from . import janitor, run_dir, subordinate
 from .subordinate import Range
 
 _FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -65,12 +66,13 @@ def enter(environ: Mapping[str, str]) -> Namespace:
     Raises:
         HostError: this host does not allow it; the caller goes on outside, unchanged.
     """
+    # "End when I end", in Jupyter's words. Asked at once: it may end while we are at it.
+    parent = os.getppid() if "JPY_PARENT_PID" in environ else None
     folder, lock = run_dir.make(environ)
     lacks: list[str] = []
     ranges = None if os.getuid() == 0 else subordinate.find(environ, lacks)
-    follows_parent = "JPY_PARENT_PID" in environ  # Jupyter's word for "end when I end"
     try:
-        return _fork_inside(folder, lock, ranges, tuple(lacks), follows_parent)
+        return _fork_inside(folder, lock, ranges, tuple(lacks), parent)
     except HostError:
         remove_tree(folder)
         os.close(lock)
@@ -78,7 +80,7 @@ def enter(environ: Mapping[str, str]) -> Namespace:
 
 
 def _fork_inside(
-    folder: Path, lock: int, ranges: _Ranges, lacks: tuple[str, ...], follows_parent: bool
+    folder: Path, lock: int, ranges: _Ranges, lacks: tuple[str, ...], parent: int | None
 ) -> Namespace:
     uid, gid = os.getuid(), os.getgid()
     report_r, report_w = os.pipe()
@@ -102,7 +104,7 @@ def _fork_inside(
         syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 0)
         for fd in (report_r, go_w):
             os.close(fd)
-    return _supervise(reaper, folder, lock, follows_parent)
+    return _supervise(reaper, folder, lock, parent)
 
 
 # ---------------------------------------------------------------- the supervisor
@@ -132,13 +134,13 @@ def _guide(stone: int, ranges: _Ranges, report: int, go: int) -> int:
     raise HostError("the process that makes namespaces ended without a word")
 
 
-def _supervise(reaper: int, folder: Path, lock: int, follows_parent: bool) -> NoReturn:
+def _supervise(reaper: int, folder: Path, lock: int, parent: int | None) -> NoReturn:
     """Wait for the reaper, pass signals on, follow our parent; end as the worker ended."""
-    parent = os.getppid() if follows_parent else None
     for ignored in (signal.SIGINT, signal.SIGQUIT):  # a terminal sends these to the worker too
         signal.signal(ignored, signal.SIG_IGN)
     watched = {signal.SIGCHLD, *_FORWARDED}
     signal.pthread_sigmask(signal.SIG_BLOCK, watched)
+    swept = janitor.start(folder, reaper)
     while True:
         pid, status = os.waitpid(reaper, os.WNOHANG)
         if pid:
@@ -148,9 +150,9 @@ def _supervise(reaper: int, folder: Path, lock: int, follows_parent: bool) -> No
         info = signal.sigtimedwait(watched, 1.0)
         if info is not None and info.si_signo in _FORWARDED:
             os.kill(reaper, info.si_signo)
-    remove_tree(folder)
-    run_dir.sweep_cgroups(folder.name)
     os.close(lock)
+    os.read(swept, 1)
+    run_dir.sweep(folder)  # in case somebody has killed the janitor
     code = os.waitstatus_to_exitcode(status)
     os._exit(code if code >= 0 else 128 - code)
 

@@ -1,13 +1,15 @@
 """Run folder: what one process tree keeps outside the store while it lives.
 
 Mount points, sockets, bundles. A lock in it is held by every process of the tree: when it can be
-taken, they are all gone, and whoever comes by sweeps the folder and the cgroups of its name.
+taken, they are all gone, and whoever takes it sweeps the folder and the cgroups of its name: the
+tree's own janitor, and should somebody have killed that, the next one who comes by.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -17,16 +19,19 @@ from ..folders import remove_tree
 from . import cgroup
 
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
+_PATIENCE_S = 5.0
+_AGAIN_S = 0.01
 
 
 def make(environ: Mapping[str, str]) -> tuple[Path, int]:
-    """A fresh 0700 folder, locked while any of our processes lives; sweeps what dead ones left."""
+    """A fresh 0700 folder, locked while any of our processes lives; sweeps what dead ones left.
+
+    Its cgroups bear its name, which no process id alone makes unique: namespaces count their own.
+    """
     parent = _parent(environ)
-    for other in parent.iterdir():
-        _sweep(other)
-    fresh, run_dir = parent / f".new-{os.getpid()}", parent / str(os.getpid())
-    for leftover in (fresh, run_dir):
-        remove_tree(leftover)
+    sweep_all(parent)
+    name = f"{os.getpid()}-{os.urandom(4).hex()}"
+    fresh, run_dir = parent / f".new-{name}", parent / name
     fresh.mkdir(mode=0o700)
     lock = os.open(fresh / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)
@@ -64,30 +69,55 @@ def _is_ours(path: Path) -> bool:
     return is_folder and found.st_uid == os.getuid() and not found.st_mode & 0o022
 
 
-def _sweep(run_dir: Path) -> None:
-    """Remove a run folder, and its cgroups, whose processes are all gone."""
+def sweep_all(parent: Path) -> None:
+    """Sweep every run folder in there that is nobody's any more."""
+    for other in parent.iterdir():
+        if not other.name.startswith("."):  # about to be locked
+            sweep(other)
+
+
+def sweep(run_dir: Path, *, wait: bool = False) -> None:
+    """Remove a run folder, and its cgroups, whose processes are all gone.
+
+    With ``wait`` this sleeps until they are, and gives those that were killed a moment ago time
+    to leave their cgroups; else it does nothing while one of them lives.
+    """
     try:
         lock = os.open(run_dir / "lock", os.O_RDWR | os.O_CLOEXEC)
+        found = run_dir.stat()
     except OSError:
         return
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        remove_tree(run_dir)
-        sweep_cgroups(run_dir.name)
-    except BlockingIOError:
+        fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        if os.path.samestat(found, run_dir.stat()):  # else somebody was here before us
+            _remove(run_dir, _PATIENCE_S if wait else 0.0)
+    except OSError:
         pass
     finally:
         os.close(lock)
 
 
-def sweep_cgroups(name: str) -> None:
-    """Remove the empty cgroups of that run: on v1 in every hierarchy, on v2 beside our own."""
+def _remove(run_dir: Path, patience_s: float) -> None:
+    deadline = time.monotonic() + patience_s
+    while True:
+        remove_tree(run_dir)
+        if _remove_cgroups(run_dir.name) and not run_dir.exists():
+            return
+        if time.monotonic() >= deadline:
+            return
+        time.sleep(_AGAIN_S)
+
+
+def _remove_cgroups(name: str) -> bool:
+    """Remove the cgroups of that run: on v1 in every hierarchy, on v2 beside our own.
+
+    False when there is one that still has processes.
+    """
     tops = [*_CGROUP_ROOT.glob(f"*/container-kernel/{name}")]
     own = _CGROUP_ROOT / cgroup.own_path().lstrip("/")
     tops += [place / f"container-kernel-{name}" for place in (_CGROUP_ROOT, own)]
     for top in tops:
         for folder, _, _ in os.walk(top, topdown=False):
-            try:
+            with suppress(OSError):
                 os.rmdir(folder)
-            except OSError:
-                pass
+    return not any(top.exists() for top in tops)

@@ -137,6 +137,7 @@ class LocalWorkbench:
         self.stages = {}
         self._number = 0
         self._live = None
+        self.config = SimpleNamespace(idle_freeze=None)
         # A container of plain processes cannot go along with anything.
         self.lives = SimpleNamespace(get=lambda stage: None, take_move=lambda stage: None)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -10,7 +9,6 @@ import sys
 import tempfile
 import time
 from functools import partial
-from pathlib import Path
 
 import pytest
 import zmq
@@ -131,43 +129,6 @@ def test_two_stages_keep_their_sessions(kernel):
     assert kernel.text("echo [$x]").strip() == "[]"
     kernel.run("%use main")
     assert kernel.text("echo [$x]").strip() == "[first]"
-
-
-@pytest.mark.parametrize("victim", ["supervisor", "reaper", "worker", "all three"])
-def test_nothing_is_left_after_kill(tmp_path, home, oci_runtime, victim):
-    kernel = RealKernel(tmp_path, home, oci_runtime)
-    kernel.run("%base busybox")
-    kernel.run("sleep 1000 & sleep 1000 &")
-    family, written = _descendants(kernel.pid), {*os.listdir(home / "active")}
-    assert len(family) >= 6  # supervisor, reaper, worker, init, sh, sleep
-    victims = {"supervisor": 0, "reaper": 1, "worker": 2}
-    for pid in [family[victims[victim]]] if victim in victims else family[:3]:
-        with contextlib.suppress(ProcessLookupError):  # they take each other along
-            os.kill(pid, 9)
-    kernel.manager.provisioner.process.wait()
-    until(lambda: not any(map(_is_running, family)), 10)
-    kernel.client.stop_channels()
-    kernel.manager.cleanup_resources()
-    again = RealKernel(tmp_path, home, oci_runtime)  # whoever comes next sweeps what is left
-    again.run("%base busybox")
-    assert not written & {*os.listdir(home / "active")}
-    again.close()
-
-
-def _descendants(pid):
-    """A process and everything it started, oldest first."""
-    found = [pid]
-    for parent in found:
-        for children in Path(f"/proc/{parent}/task").glob("*/children"):
-            found += map(int, children.read_text().split())
-    return found
-
-
-def _is_running(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 @pytest.fixture
