@@ -79,7 +79,7 @@ CELLS = {
     "text of a child": ("import subprocess; subprocess.run(['echo', 'of a child']);", "child\n"),
     "errors of a child": ("subprocess.run('echo wrong >&2', shell=True);", "wrong\n"),
     "text to descriptor 1": ("os.write(1, b'to the descriptor\\n');", "descriptor\n"),
-    "text of C": ("import ctypes; c = ctypes.CDLL(None); c.puts(b'of C'); c.fflush(None)", "of C\n"),
+    "text of C": ("import ctypes; c = ctypes.CDLL(None); c.puts(b'of C'); c.fflush(None);", "of C\n"),
     "text of a forked child": (
         "import os\nif os.fork() == 0:\n    print('forked', flush=True); os._exit(0)\nos.wait();", "forked\n"
     ),
@@ -134,7 +134,10 @@ CELLS = {
 
 def _cell(name, code, late=None):
     def behave(client):
-        return client.run(code, late=late)
+        told = client.run(code, late=late)
+        if late:  # on which side of the idle status it comes is ipykernel's threads' to say
+            told["outputs"].sort(key=lambda m: m["content"].get("execution_state") == "idle")
+        return told
 
     SHARED[f"cell: {name}"] = behave
 
