@@ -21,6 +21,7 @@ from . import cgroup
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
 _PATIENCE_S = 5.0
 _AGAIN_S = 0.01
+_UNFINISHED_S = 60.0
 
 
 def make(environ: Mapping[str, str]) -> tuple[Path, int]:
@@ -72,26 +73,34 @@ def _is_ours(path: Path) -> bool:
 def sweep_all(parent: Path) -> None:
     """Sweep every run folder in there that is nobody's any more."""
     for other in parent.iterdir():
-        if not other.name.startswith("."):  # about to be locked
+        if not other.name.startswith("."):
             sweep(other)
+        elif _is_old(other):  # else it is about to be locked
+            remove_tree(other)
+
+
+def _is_old(path: Path) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime > _UNFINISHED_S
+    except OSError:
+        return False
 
 
 def sweep(run_dir: Path, *, wait: bool = False) -> None:
     """Remove a run folder, and its cgroups, whose processes are all gone.
 
     With ``wait`` this sleeps until they are, and gives those that were killed a moment ago time
-    to leave their cgroups; else it does nothing while one of them lives.
+    to leave their cgroups; else it does nothing while one of them lives. Several may do this at
+    once: each finishes what another could not.
     """
     try:
         lock = os.open(run_dir / "lock", os.O_RDWR | os.O_CLOEXEC)
-        found = run_dir.stat()
     except OSError:
         return
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        if os.path.samestat(found, run_dir.stat()):  # else somebody was here before us
-            _remove(run_dir, _PATIENCE_S if wait else 0.0)
-    except OSError:
+        _remove(run_dir, _PATIENCE_S if wait else 0.0)
+    except BlockingIOError:
         pass
     finally:
         os.close(lock)

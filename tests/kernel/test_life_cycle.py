@@ -42,9 +42,9 @@ class ServedKernel(Kernel):
     """A kernel, and the process that serves it, which can be killed too."""
 
     def __init__(self, folder, home, oci_runtime, **env):
-        self.runtime_dir = Path(tempfile.mkdtemp(prefix="ck-run-"))
+        self.runtime_dir = Path(env.get("XDG_RUNTIME_DIR") or tempfile.mkdtemp(prefix="ck-run-"))
         file, _ = write_connection_file(
-            str(self.runtime_dir / "kernel.json"), transport="ipc", ip=str(self.runtime_dir / "s")
+            str(folder / "kernel.json"), transport="ipc", ip=f"{self.runtime_dir}/{folder.name}"
         )
         environ = {
             **os.environ,
@@ -64,7 +64,8 @@ class ServedKernel(Kernel):
         self.client.load_connection_file()
         self.client.start_channels()
         self.client.wait_for_ready(timeout=TIMEOUT_S)
-        (self.run_dir,) = (self.runtime_dir / "container-kernel").iterdir()
+        own = f"{self.supervisor}-*"
+        (self.run_dir,) = (self.runtime_dir / "container-kernel").glob(own)
         self.family = []
 
     @property
@@ -248,3 +249,19 @@ def test_nothing_is_left_of_what_a_program_started_that_is_killed(
     until(lambda: not os.listdir(f"{runtime_dir}/container-kernel"), LEFT_WITHIN_S)
     assert os.listdir(tmp_path) == []
     shutil.rmtree(runtime_dir)
+
+
+def test_kernels_that_are_killed_together_leave_nothing_to_each_other(tmp_path, home, oci_runtime):
+    runtime_dir = tempfile.mkdtemp(prefix="ck-run-")
+    folders = [tmp_path / name for name in "abc"]
+    kernels = []
+    for folder in folders:
+        folder.mkdir()
+        kernels.append(ServedKernel(folder, home, oci_runtime, XDG_RUNTIME_DIR=runtime_dir))
+    for kernel in kernels:
+        kernel.work()
+    for kernel in kernels:
+        kernel.kill(kernel.server.pid, *kernel.family)
+    assert all(kernel.leaves_nothing() for kernel in kernels)
+    for kernel in kernels:
+        kernel.close()
