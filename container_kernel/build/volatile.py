@@ -6,6 +6,7 @@ shows again.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 RULES = {
@@ -39,9 +40,10 @@ RULES = {
 
 def drop(upper: Path) -> None:
     """Remove what `RULES` names from ``upper``; links are not followed out of it."""
+    touched = set(os.listdir(upper))
     for path in RULES:
         folder, _, name = path.rpartition("/")
-        if _is_plain_folder(upper, folder):
+        if path.split("/")[1] in touched and _is_plain_folder(upper, folder):
             target = upper / folder.lstrip("/") / name
             if target.is_file() and not target.is_symlink():
                 target.unlink()

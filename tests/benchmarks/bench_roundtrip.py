@@ -9,7 +9,7 @@ from measure import Result, judge, report, take_turns
 from prepared import IPYKERNEL as WITH_IPYKERNEL
 from prepared import image
 
-ROUNDS = 300
+ROUNDS = 1000
 
 
 def results() -> Iterator[Result]:

@@ -15,7 +15,7 @@ from measure import Result, bound, compare, report, skipped
 from prepared import BASE, PLACE, command, image, notebook
 
 STEPS = 20
-ROUNDS = 8
+ROUNDS = 12
 MILLISECOND = 1e-3
 _numbers = itertools.count(int(time.time() * 1000))
 
