@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from ..workbench import Workbench
 
 
+_PATIENCE_S = 0.05  # more is not worth it: all else waits as well
+
+
 class HeadStart:
     """Opens the workbench, and starts in a thread what it had last, else ``image``. Never fails.
 
@@ -38,6 +41,7 @@ class HeadStart:
         self._stage = ""
         self._launched: Launched | None = None
         self._thread: threading.Thread | None = None
+        self._spawned = threading.Event()
         try:
             self.workbench = make_workbench()
             found = self.workbench.anticipate(image)
@@ -46,14 +50,18 @@ class HeadStart:
         if found is not None:
             self._stage, live = found
             self.info = parse_object(self.workbench.kernel_of(live.chain_id) or "")
+            self.workbench.host.runtime.on_spawn = self._spawned.set
             self._thread = threading.Thread(target=self._launch, args=(live,), daemon=True)
             self._thread.start()
+            self._spawned.wait(_PATIENCE_S)  # from then on both have something to do
 
     def _launch(self, live: Live) -> None:
         try:
             self._launched = launch(live)
         except Exception:
             live.stop()
+        finally:
+            self._spawned.set()
 
     @property
     def is_starting(self) -> bool:

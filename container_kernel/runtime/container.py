@@ -15,6 +15,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from .. import syscalls
@@ -209,6 +210,7 @@ class OciRuntime:
         self._run_dir = run_dir
         self._state_dir = run_dir / "runtime"
         self._cools_at = 0.0
+        self.on_spawn: Callable[[], None] = lambda: None
         self._global = [str(path), "--root", str(self._state_dir)]
         self._executable = path
         if path.name.startswith("crun"):
@@ -327,7 +329,7 @@ class OciRuntime:
         try:
             # close_fds closes everything above 2 in the child: a folder that leaks into the
             # runtime is a way out of the container (CVE-2024-21626).
-            done = subprocess.run(
+            runtime = subprocess.Popen(
                 [*self._global, "--log", str(log), *argv],
                 executable=self._executable,
                 stdin=subprocess.DEVNULL if stdin is None else stdin,
@@ -336,20 +338,21 @@ class OciRuntime:
                 close_fds=True,
                 env=_SANE_ENV,
                 cwd="/",
-                check=False,
             )
+            self.on_spawn()
+            returncode = runtime.wait()
         finally:
             os.close(out_w)
             os.close(err_w)
         self._cools_at = time.monotonic() + _STAYS_WARM_S
-        if done.returncode == 0:
+        if returncode == 0:
             return out_r, err_r
         said = log.read_text() if log.exists() else ""
         for fd in {out_r, err_r} - {-1}:
             os.set_blocking(fd, False)
             said = said or _read_all(fd)
             os.close(fd)
-        raise RuntimeFailed((self.path.name, *argv[:1]), done.returncode, said)
+        raise RuntimeFailed((self.path.name, *argv[:1]), returncode, said)
 
 
 @record
