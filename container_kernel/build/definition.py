@@ -41,8 +41,11 @@ class Definition:
         return value
 
 
-def definitions(folders: Sequence[Path]) -> dict[str, Definition]:
+def definitions(folders: Sequence[Path], mentioning: str = "") -> dict[str, Definition]:
     """All definitions by name; a later folder wins over an earlier one.
+
+    Files whose text does not have ``mentioning`` in it are passed over unread: to read TOML takes
+    longer to load than all else that a base needs which is an image in the store.
 
     Raises:
         CellError: a file that is not TOML, or has no ``name`` and ``kind``.
@@ -50,8 +53,9 @@ def definitions(folders: Sequence[Path]) -> dict[str, Definition]:
     found = {}
     for folder in folders:
         for file in sorted(folder.glob("*.toml")) if folder.is_dir() else ():
-            definition = _read_definition(file, file.stat().st_mtime_ns)
-            found[definition.name] = definition
+            if mentioning.encode() in file.read_bytes():
+                definition = _read_definition(file, file.stat().st_mtime_ns)
+                found[definition.name] = definition
     return found
 
 

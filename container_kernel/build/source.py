@@ -49,7 +49,7 @@ class Bases:
 
     def cached(self, reference: str) -> Progress | None:
         """The base, if nothing must be made, loaded or built for it."""
-        definition = definitions(self._folders).get(reference)
+        definition = definitions(self._folders, mentioning=reference).get(reference)
         if definition:
             return self._bootstrapped(definition)
         if self._is_path(reference):
@@ -63,7 +63,7 @@ class Bases:
         Raises:
             BaseNotFound: it is nowhere.
         """
-        definition = definitions(self._folders).get(reference)
+        definition = definitions(self._folders, mentioning=reference).get(reference)
         if definition:
             return self._bootstrap(definition, on_log, cancel)
         if self._is_path(reference):

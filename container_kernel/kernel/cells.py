@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from .app import App
     from .head_start import HeadStart
     from .inner import Inner
-    from .launch import Choice, Launched
+    from .launch import Choice
 
 
 @record
@@ -263,17 +264,24 @@ class OwnCells:
             # Whatever is wrong here is told by the first cell, which needs the same.
             self.has_base = self.has_base or bool(is_known and error is None)
 
-        def adopt(found: tuple[str, Launched] | None, _: BaseException | None) -> None:
-            if found is not None and self._head_start is not None:
-                self._app.inners.adopt(*found, is_guess=self._head_start.is_guess)
-            else:
-                self._app.answers.introductions.end_wait()
+        def make_ready(*_: object) -> None:
             if self.has_base:
                 self._app.make_ready()
 
+        # It is taken up as soon as it is there. What else the worker is asked for waits until
+        # then: who looks for a container of this notebook must not start another.
+        head_start = self._head_start
+        if head_start is not None:
+            head_start.when_over(lambda: self._app.loop.call_soon(partial(self._adopt, head_start)))
         self._app.worker.submit(job, done)
-        result = self._head_start.result if self._head_start else lambda: None
-        self._app.worker.submit(result, adopt)
+        self._app.worker.submit(head_start.wait if head_start else lambda: None, make_ready)
+
+    def _adopt(self, head_start: HeadStart) -> None:
+        found = head_start.wait()
+        if found is not None:
+            self._app.inners.adopt(*found, is_guess=head_start.is_guess)
+        else:
+            self._app.answers.introductions.end_wait()
 
     def note_kernel(self, inner: Inner) -> None:
         """Remember what it says of itself, for the next kernel on its image to say at once."""

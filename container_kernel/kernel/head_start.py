@@ -42,6 +42,9 @@ class HeadStart:
         self._launched: Launched | None = None
         self._thread: threading.Thread | None = None
         self._spawned = threading.Event()
+        self._lock = threading.Lock()
+        self._is_over = False
+        self._tell: Callable[[], object] = lambda: None
         try:
             self.workbench = make_workbench()
             found = self.workbench.anticipate(image)
@@ -62,13 +65,23 @@ class HeadStart:
             live.stop()
         finally:
             self._spawned.set()
+            with self._lock:
+                self._is_over = True
+                self._tell()
+
+    def when_over(self, tell: Callable[[], object]) -> None:
+        """Call ``tell`` once `wait` need not wait, before it returns to whoever waits already."""
+        with self._lock:
+            self._tell = tell
+            if self._is_over or self._thread is None:
+                tell()
 
     @property
     def is_starting(self) -> bool:
         """Whether an inner kernel was there to be started, be it up by now or not."""
         return self._thread is not None
 
-    def result(self) -> tuple[str, Launched] | None:
+    def wait(self) -> tuple[str, Launched] | None:
         """The stage and its inner kernel, once that was started; None when there is none."""
         if self._thread is not None:
             self._thread.join()

@@ -15,7 +15,7 @@ from measure import Result, bound, judge, report, take_turns
 from prepared import IPYKERNEL as WITH_IPYKERNEL
 from prepared import PYTHON, frozen, image, notebook
 
-ROUNDS = 15
+ROUNDS = 30
 AT_MOST_S = 0.3
 
 
