@@ -29,7 +29,7 @@ def read(index: Index, notebook: Path | None) -> Memory:
         return Memory()
     state = json.loads(text)
     cells = tuple((identity, code) for identity, code in state["cells"])
-    return Memory(state["current"], cells, state["image"])
+    return Memory(state["current"], cells, state.get("image"))
 
 
 def write(index: Index, notebook: Path | None, stages: Stages) -> None:

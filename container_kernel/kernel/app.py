@@ -243,7 +243,7 @@ class App:
             self.answers.introductions.end_wait()
             self.cells.note_kernel(inner)
         self.idle.start(self.cells.idle_freeze_s)
-        self.inners.became_ready(inner)
+        self.inners.run_waiting()
 
     def on_failed(self, inner: Inner, task: Task) -> None:
         """Nothing that was sent with it may run."""

@@ -102,7 +102,7 @@ class Inners:
         if self._is_preparing:
             return
         if self.current is not None and not self.is_stale:
-            self._run_waiting()
+            self.run_waiting()
             return
         self._is_preparing = True
         self.is_stale = False
@@ -159,7 +159,7 @@ class Inners:
             if place.move is not None and self.current.has_run:
                 self._notice = notices.kept(place.move.reason)
             self._is_preparing = False
-            self._run_waiting()
+            self.run_waiting()
             return
         self._replace(place)
         self._worker.submit(lambda: _launch(place), partial(self._launched, place.stage))
@@ -198,11 +198,8 @@ class Inners:
         if waiting:
             waiting.failed(error)
 
-    def became_ready(self, inner: Inner) -> None:
-        """Its first reply is there."""
-        self._run_waiting()
-
-    def _run_waiting(self) -> None:
+    def run_waiting(self) -> None:
+        """Run the cell that waits, if what it waits for is there."""
         inner, waiting = self.ready, self._waiting
         if inner is not None and waiting is not None and not self._is_preparing:
             self._waiting = None

@@ -100,6 +100,13 @@ def types(messages):
     return [message["msg_type"] for message in messages]
 
 
+def environ(home, runtime_dir, **more):
+    """The environment of a kernel as it is here, with a store and a runtime folder of its own."""
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    own = {"CONTAINER_KERNEL_HOME": str(home), "XDG_RUNTIME_DIR": str(runtime_dir)}
+    return {**os.environ, "PYTHONPATH": path, **own, **more}
+
+
 def until(condition, timeout_s=TIMEOUT_S):
     """Wait until ``condition()`` is true; fail when that takes too long."""
     end = time.monotonic() + timeout_s

@@ -15,7 +15,7 @@ import pytest
 from jupyter_client.blocking import BlockingKernelClient
 from jupyter_client.connect import write_connection_file
 
-from tests.kernel.conftest import ROOT, TIMEOUT_S, Kernel, until
+from tests.kernel.conftest import TIMEOUT_S, Kernel, environ, until
 from tests.kernel.processes import (
     all_processes,
     command,
@@ -46,18 +46,15 @@ class ServedKernel(Kernel):
         file, _ = write_connection_file(
             str(folder / "kernel.json"), transport="ipc", ip=f"{self.runtime_dir}/{folder.name}"
         )
-        environ = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
-            "CONTAINER_KERNEL_HOME": str(home),
-            "CONTAINER_KERNEL_RUNTIME": oci_runtime,
-            "XDG_RUNTIME_DIR": str(self.runtime_dir),
-            **env,
-        }
+        env |= {"CONTAINER_KERNEL_RUNTIME": oci_runtime}
         argv = [sys.executable, "-c", SERVER]
         argv += [sys.executable, "-m", "container_kernel.kernel", "-f", file]
         self.server = subprocess.Popen(
-            argv, env=environ, cwd=folder, stdout=subprocess.PIPE, text=True
+            argv,
+            env=environ(home, self.runtime_dir, **env),
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         self.supervisor = int(self.server.stdout.readline())
         self.client = BlockingKernelClient(connection_file=file)
@@ -229,16 +226,10 @@ def test_nothing_is_left_of_what_a_program_started_that_is_killed(
     tmp_path, home, oci_runtime, together
 ):
     runtime_dir = tempfile.mkdtemp(prefix="ck-run-")
-    environ = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
-        "CONTAINER_KERNEL_HOME": str(home),
-        "CONTAINER_KERNEL_RUNTIME": oci_runtime,
-        "XDG_RUNTIME_DIR": runtime_dir,
-        "TMPDIR": str(tmp_path),
-    }
+    env = {"CONTAINER_KERNEL_RUNTIME": oci_runtime, "TMPDIR": str(tmp_path)}
+    env = environ(home, runtime_dir, **env)
     argv = [sys.executable, "-c", OWNER]
-    with subprocess.Popen(argv, env=environ, cwd=tmp_path, stdout=subprocess.PIPE) as owner:
+    with subprocess.Popen(argv, env=env, cwd=tmp_path, stdout=subprocess.PIPE) as owner:
         assert owner.stdout.readline()
         family = descendants(owner.pid)
         assert len(os.listdir(f"{runtime_dir}/container-kernel")) == 2

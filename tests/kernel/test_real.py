@@ -13,7 +13,15 @@ from functools import partial
 import pytest
 import zmq
 
-from tests.kernel.conftest import ROOT, TIMEOUT_S, Kernel, LocalManager, types, until
+from tests.kernel.conftest import (
+    ROOT,
+    TIMEOUT_S,
+    Kernel,
+    LocalManager,
+    environ,
+    types,
+    until,
+)
 
 pytestmark = pytest.mark.privileged
 ARGV = [sys.executable, "-m", "container_kernel.kernel", "-f", "{connection_file}"]
@@ -25,16 +33,9 @@ class RealKernel(Kernel):
     def __init__(self, folder, home, oci_runtime, notebook=None):
         self.manager = LocalManager()
         self.manager.argv = ARGV
-        path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
         self.runtime_dir = tempfile.mkdtemp(prefix="ck-run-")
-        env = {
-            **os.environ,
-            "PYTHONPATH": path,
-            "CONTAINER_KERNEL_HOME": str(home),
-            "CONTAINER_KERNEL_RUNTIME": oci_runtime,
-            "XDG_RUNTIME_DIR": self.runtime_dir,
-            **({"JPY_SESSION_NAME": notebook} if notebook else {}),
-        }
+        env = environ(home, self.runtime_dir, CONTAINER_KERNEL_RUNTIME=oci_runtime)
+        env |= {"JPY_SESSION_NAME": notebook} if notebook else {}
         self.manager.start_kernel(env=env, cwd=str(folder))
         self.client = self.new_client()
 
