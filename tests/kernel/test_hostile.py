@@ -92,8 +92,12 @@ def with_inner(script, fresh, tmp_path):
 def test_what_an_inner_kernel_forges_is_not_passed_on(hostile):
     msg_id = hostile.client.execute("1", allow_stdin=True)
     outputs = hostile.outputs_until_idle(msg_id)
-    assert types(outputs) == ["status", "execute_input", "stream", "status"]
-    assert outputs[2]["content"]["text"] == "other session"
+    # It tells of no input; we do, if the cell is there before this kernel is.
+    busy, *_, stream, idle = outputs
+    assert types([busy, stream, idle]) == ["status", "stream", "status"]
+    assert {*types(outputs)} <= {"status", "execute_input", "stream"}
+    assert len(outputs) == 3 + types(outputs).count("execute_input")
+    assert stream["content"]["text"] == "other session"
     assert len({m["header"]["session"] for m in outputs}) == 1
     reply = hostile.reply_to(msg_id)
     assert "forged" not in reply["content"]
