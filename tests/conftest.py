@@ -4,6 +4,7 @@
 one's. Where the host forbids namespaces, tests marked ``privileged`` are skipped and say why.
 """
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -17,7 +18,7 @@ from container_kernel.build.cancel import Cancel
 from container_kernel.build.execute import Workplace
 from container_kernel.build.source import Bases
 from container_kernel.errors import HostError
-from container_kernel.runtime import namespace
+from container_kernel.runtime import janitor, namespace
 from container_kernel.runtime.bundle import Limits
 from container_kernel.runtime.host import Host, find_tool
 from container_kernel.store.store import Store
@@ -50,6 +51,18 @@ def pytest_collection_modifyitems(items):
         for item in items:
             if item.get_closest_marker("privileged"):
                 item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True)
+def _orphans_are_buried():
+    """Bury the janitors of a test's kernels, as pid 1 would: process limits count the dead too."""
+    yield
+    if _entered is None:
+        return
+    for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
+        with contextlib.suppress(OSError):  # a thread may have buried it
+            if Path(f"/proc/{pid}/comm").read_text().strip() == janitor.COMMAND:
+                os.waitpid(int(pid), os.WNOHANG)
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,9 @@ from typing import NoReturn
 from .. import syscalls
 from . import run_dir
 
-_NAME = b"container-kernel-janitor"
+_TITLE = b"container-kernel-janitor"
+COMMAND = "ck-janitor"
+"""What /proc/PID/comm says it is: no more than 15 bytes."""
 _ALIVE = 3
 
 
@@ -46,7 +48,7 @@ def start(folder: Path, reaper: int) -> int:
 def _wait_and_sweep(folder: Path, reaper: int, alive: int) -> NoReturn:
     try:
         _detach(alive)
-        _rename(_NAME)
+        _rename()
         if os.getuid():
             _join_user_namespace(reaper)
         run_dir.sweep(folder, wait=True)
@@ -65,15 +67,15 @@ def _detach(alive: int) -> None:
     os.closerange(_ALIVE + 1, os.sysconf("SC_OPEN_MAX"))
 
 
-def _rename(name: bytes) -> None:
+def _rename() -> None:
     """Show another command line: the kernel's would have it taken for one, and killed with it."""
     with open("/proc/self/stat") as file:
         stat = file.read().rpartition(")")[2].split()
     first, end = int(stat[45]), int(stat[46])  # arg_start and arg_end of proc_pid_stat(5)
     size = end - first
-    ctypes.memmove(first, name[: size - 1].ljust(size, b"\0"), size)
-    with open("/proc/self/comm", "wb") as file:
-        file.write(name)
+    ctypes.memmove(first, _TITLE[: size - 1].ljust(size, b"\0"), size)
+    with open("/proc/self/comm", "w") as file:
+        file.write(COMMAND)
 
 
 def _join_user_namespace(pid: int) -> None:

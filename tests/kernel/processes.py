@@ -35,6 +35,13 @@ def is_running(pid):
     return state(pid) not in "ZX"
 
 
+def bury(pids):
+    """Take the exit status of those that became our children when their parent was killed."""
+    for pid in pids:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+
+
 def command(pid):
     """The first word of its command line."""
     try:

@@ -18,6 +18,7 @@ from jupyter_client.connect import write_connection_file
 from tests.kernel.conftest import TIMEOUT_S, Kernel, environ, until
 from tests.kernel.processes import (
     all_processes,
+    bury,
     command,
     descendants,
     descriptors,
@@ -116,6 +117,7 @@ class ServedKernel(Kernel):
         self.kill(self.server.pid, *self.family)
         self.server.wait()
         self.server.stdout.close()
+        bury(self.family)
         shutil.rmtree(self.runtime_dir, ignore_errors=True)
 
 
@@ -237,6 +239,7 @@ def test_nothing_is_left_of_what_a_program_started_that_is_killed(
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
     until(lambda: not any(map(is_running, family)), LEFT_WITHIN_S)
+    bury(family)
     until(lambda: not os.listdir(f"{runtime_dir}/container-kernel"), LEFT_WITHIN_S)
     assert os.listdir(tmp_path) == []
     shutil.rmtree(runtime_dir)
