@@ -34,9 +34,12 @@ class Screen:
 
     def wait_for(self, pattern, *, meanwhile=""):
         deadline = time.monotonic() + DEADLINE_S
+        last = 0.0
         while not re.search(pattern, self.text):
             assert time.monotonic() < deadline, self.text
-            self.type(meanwhile)
+            if time.monotonic() - last > 0.2:  # busybox does not stand being hammered with ^C
+                last = time.monotonic()
+                self.type(meanwhile)
             if not self._read():
                 break
         assert re.search(pattern, self.text), self.text

@@ -58,8 +58,8 @@ class Process:
     groups: tuple[int, ...] = ()
     capabilities: tuple[str, ...] = ()
 
-    def to_spec(self, limits: Limits) -> dict[str, Any]:
-        """The ``process`` object of a runtime spec."""
+    def to_spec(self, limits: Limits, *, nproc: int | None) -> dict[str, Any]:
+        """The ``process`` object of a runtime spec; ``nproc`` is its RLIMIT_NPROC, if any."""
         held = list(self.capabilities)
         return {
             "terminal": False,
@@ -79,7 +79,7 @@ class Process:
                 "inheritable": [],
                 "ambient": [],
             },
-            "rlimits": _rlimits(limits),
+            "rlimits": _rlimits(limits, nproc),
             "noNewPrivileges": True,
         }
 
@@ -97,11 +97,11 @@ class ContainerSpec:
     host_network: bool = False
     pretend_ownership: bool = False
 
-    def to_json(self, *, cgroups_path: str | None) -> dict[str, Any]:
+    def to_json(self, *, cgroups_path: str | None, nproc: int | None) -> dict[str, Any]:
         """The runtime spec. Limits that need a cgroup are in it only with ``cgroups_path``."""
         return {
             "ociVersion": "1.0.2",
-            "process": self.process.to_spec(self.limits),
+            "process": self.process.to_spec(self.limits, nproc=nproc),
             "root": {"path": str(self.rootfs), "readonly": False},
             "hostname": self.hostname,
             "mounts": [_mount(mount) for mount in (*self._system_mounts(), *self.mounts)],
@@ -160,10 +160,13 @@ class ContainerSpec:
         return linux
 
 
-def write(folder: Path, spec: ContainerSpec, *, cgroups_path: str | None) -> None:
+def write(
+    folder: Path, spec: ContainerSpec, *, cgroups_path: str | None, nproc: int | None
+) -> None:
     """Make ``folder`` a bundle."""
     folder.mkdir(mode=0o700, parents=True)
-    (folder / "config.json").write_text(json.dumps(spec.to_json(cgroups_path=cgroups_path)))
+    config = spec.to_json(cgroups_path=cgroups_path, nproc=nproc)
+    (folder / "config.json").write_text(json.dumps(config))
 
 
 def _mount(mount: Mount) -> dict[str, Any]:
@@ -209,12 +212,16 @@ _DEVICES: Sequence[dict[str, Any]] = (
 )
 
 
-def _rlimits(limits: Limits) -> list[dict[str, Any]]:
+def _rlimits(limits: Limits, nproc: int | None) -> list[dict[str, Any]]:
     """Clamped to this process's hard limits: raising one takes a capability we may lack."""
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    files = limits.open_files
-    files = files if hard == resource.RLIM_INFINITY else min(files, hard)
-    return [
-        {"type": "RLIMIT_NOFILE", "soft": min(1024, files), "hard": files},
-        {"type": "RLIMIT_CORE", "soft": 0, "hard": 0},
-    ]
+    files = _clamped(resource.RLIMIT_NOFILE, limits.open_files)
+    found = [("RLIMIT_NOFILE", min(1024, files), files), ("RLIMIT_CORE", 0, 0)]
+    if nproc is not None:
+        most = _clamped(resource.RLIMIT_NPROC, nproc)
+        found.append(("RLIMIT_NPROC", most, most))
+    return [{"type": name, "soft": soft, "hard": hard} for name, soft, hard in found]
+
+
+def _clamped(number: int, value: int) -> int:
+    hard = resource.getrlimit(number)[1]
+    return value if hard == resource.RLIM_INFINITY else min(value, hard)

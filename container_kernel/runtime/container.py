@@ -213,7 +213,8 @@ class OciRuntime:
         self.on_spawn: Callable[[], None] = lambda: None
         self._global = [str(path), "--root", str(self._state_dir)]
         self._executable = path
-        if path.name.startswith("crun"):
+        self._is_crun = path.name.startswith("crun")
+        if self._is_crun:
             self._executable = sealed.executable(path, run_dir)
             if is_rootless and cgroup is None:
                 self._global.append("--cgroup-manager=disabled")
@@ -249,7 +250,8 @@ class OciRuntime:
         name = f"c{next(_numbers)}"
         folder = self._run_dir / "bundles" / name
         path = self.cgroup.child(name) if self.cgroup else None
-        bundle.write(folder, spec, cgroups_path=path)
+        pids = None if path or self._is_crun else spec.limits.pids
+        bundle.write(folder, spec, cgroups_path=path, nproc=pids)
         pid_file = folder / "pid"
         argv = ["run", "--detach", "--bundle", str(folder), "--pid-file", str(pid_file), name]
         leftovers = (folder, self._state_dir / name)
@@ -269,7 +271,9 @@ class OciRuntime:
                 has_init=has_init,
                 leftovers=leftovers,
             )
-        self._limit_pids(container)
+        if self._is_crun and path is None and spec.limits.pids is not None:
+            # It sets this limit on itself, and cannot start where the user has many processes.
+            processes.limit(container.pid, spec.limits.pids)
         return container
 
     def announce(self) -> None:
@@ -290,7 +294,8 @@ class OciRuntime:
         folder = self._run_dir / "bundles" / name
         folder.mkdir(mode=0o700)
         spec_file, pid_file = folder / "process.json", folder / "pid"
-        spec_file.write_text(json.dumps(process.to_spec(Limits())))
+        pids = container.limits.pids if self.cgroup is None else None
+        spec_file.write_text(json.dumps(process.to_spec(Limits(), nproc=pids)))
         argv = ["exec", "--detach", "--process", str(spec_file), "--pid-file", str(pid_file)]
         with strays.starting:
             try:
@@ -299,15 +304,9 @@ class OciRuntime:
                 remove_tree(folder)
                 raise
             pid = int(pid_file.read_text())
-            beside = Container(
+            return Container(
                 pid, name, stdout, stderr, limits=container.limits, leftovers=(folder,)
             )
-        self._limit_pids(beside)
-        return beside
-
-    def _limit_pids(self, container: Container) -> None:
-        if self.cgroup is None and container.limits.pids is not None:
-            processes.limit(container.pid, container.limits.pids)
 
     def _with_init(self, spec: ContainerSpec) -> ContainerSpec:
         """The init process in front of the command; it is not one of those that are limited."""

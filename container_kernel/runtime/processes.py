@@ -27,8 +27,7 @@ def limit(pid: int, most: int) -> None:
     """Let the container of ``pid`` have at most ``most`` processes of one user (RLIMIT_NPROC).
 
     Since Linux 5.14 a user's processes are counted for each user namespace apart, and a container
-    has one of its own. Set from outside, once it runs: an OCI runtime sets limits on itself before
-    it makes the namespace, and is then refused a process where the user has many elsewhere.
+    has one of its own. This sets it from outside, once the container runs.
     """
     hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
     most = most if hard == resource.RLIM_INFINITY else min(most, hard)

@@ -14,10 +14,10 @@ PATIENCE_S = 20
 # What no two kernels have in common, whatever else they do alike.
 _PRIVATE = [
     (
-        re.compile(r"(?<=[\s\"'])/\S*/(site|dist)-packages/|^/\S*/(site|dist)-packages/"),
+        re.compile(r"(?<=[\s\"'])~?/\S*/(site|dist)-packages/|^~?/\S*/(site|dist)-packages/"),
         "PACKAGES/",
     ),
-    (re.compile(r"(\x1b\[[\d;]+m)/\S*/(site|dist)-packages/"), r"\1PACKAGES/"),
+    (re.compile(r"(\x1b\[[\d;]+m)~?/\S*/(site|dist)-packages/"), r"\1PACKAGES/"),
     (re.compile(r"/tmp/ipykernel_\d+/\d+"), "CELL-FILE"),  # named by the process and its cell
     (re.compile(r"0x[0-9a-f]{6,}"), "ADDRESS"),
     (re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+(Z|\+00:00)"), "DATE"),
