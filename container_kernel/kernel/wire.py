@@ -216,7 +216,18 @@ def _checked_header(frame: bytes) -> Dict:
     for key in ("msg_id", "msg_type"):
         if not isinstance(header.get(key), str):
             raise MalformedMessage(f"header without {key}")
+    if b"\\u" in frame and not _can_be_written(header):
+        raise MalformedMessage("half a character in its header")
     return header
+
+
+def _can_be_written(header: Dict) -> bool:
+    """Whether a kernel can name it as a parent: one that cannot would never answer, nor go on."""
+    try:
+        json.dumps(header, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def parse_object(data: bytes | str) -> Dict:

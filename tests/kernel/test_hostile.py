@@ -63,6 +63,21 @@ def test_requests_with_odd_content_are_answered(start, msg_type, content):
     assert "status" in reply["content"]
 
 
+@pytest.mark.parametrize("kind", ["python", "ipykernel"])
+def test_a_header_that_no_reply_could_name_holds_up_nobody(start, kind):
+    """Half a character: ipykernel cannot write it into a reply, and never sends one."""
+    kernel = start(kind)
+    kernel.run("1")
+    session = kernel.client.session
+    message = session.msg("execute_request", {"code": "1", "silent": False})
+    message["header"]["extra"] = "\ud800"
+    dicts = [message[key] for key in ("header", "parent_header", "metadata", "content")]
+    written = [json.dumps(one, default=str).encode() for one in dicts]
+    frames = [b"<IDS|MSG>", session.sign(written), *written]
+    kernel.client.shell_channel.socket.send_multipart(frames)
+    assert "2" in kernel.text("1 + 1")
+
+
 def test_unknown_requests_do_no_harm(start):
     kernel = start("python")
     for channel in (kernel.client.shell_channel, kernel.client.control_channel):
