@@ -115,13 +115,19 @@ class Target:
         until(is_answer)
 
     def _drain(self) -> None:
-        """Take what came for others; no message comes twice."""
+        """Take what came for others; no message comes twice.
+
+        But for results of ipykernel's: its subshells share one, and publish it twice now and then
+        without us too.
+        """
         client = self.kernel.client
         channels = (client.shell_channel, client.iopub_channel, client.stdin_channel)
         for socket in (*self.sockets.values(), *(channel.socket for channel in channels)):
             while socket.poll(0):
                 frames = socket.recv_multipart()
-                signature = frames[frames.index(b"<IDS|MSG>") + 1]
+                _, signature, header, *_ = frames[frames.index(b"<IDS|MSG>") :]
+                if b"execute_result" in header:
+                    continue
                 assert signature not in self._seen, (frames, self._seen[signature])
                 self._seen[signature] = frames
 
