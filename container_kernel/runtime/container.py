@@ -250,8 +250,7 @@ class OciRuntime:
         name = f"c{next(_numbers)}"
         folder = self._run_dir / "bundles" / name
         path = self.cgroup.child(name) if self.cgroup else None
-        pids = None if path or self._is_crun else spec.limits.pids
-        bundle.write(folder, spec, cgroups_path=path, nproc=pids)
+        bundle.write(folder, spec, cgroups_path=path, nproc=self._nproc(spec.limits))
         pid_file = folder / "pid"
         argv = ["run", "--detach", "--bundle", str(folder), "--pid-file", str(pid_file), name]
         leftovers = (folder, self._state_dir / name)
@@ -271,10 +270,18 @@ class OciRuntime:
                 has_init=has_init,
                 leftovers=leftovers,
             )
-        if self._is_crun and path is None and spec.limits.pids is not None:
-            # It sets this limit on itself, and cannot start where the user has many processes.
-            processes.limit(container.pid, spec.limits.pids)
+        self._limit_pids(container)
         return container
+
+    def _nproc(self, limits: Limits) -> int | None:
+        """The limit of processes for the runtime to set. crun would set it on itself first, and
+        not be able to start anything where the user has many processes: see `_limit_pids`.
+        """
+        return None if self.cgroup or self._is_crun else limits.pids
+
+    def _limit_pids(self, container: Container) -> None:
+        if self._is_crun and self.cgroup is None and container.limits.pids is not None:
+            processes.limit(container.pid, container.limits.pids)
 
     def announce(self) -> None:
         """A container will be started in a moment; the sooner this is said, the less it waits."""
@@ -294,8 +301,8 @@ class OciRuntime:
         folder = self._run_dir / "bundles" / name
         folder.mkdir(mode=0o700)
         spec_file, pid_file = folder / "process.json", folder / "pid"
-        pids = container.limits.pids if self.cgroup is None else None
-        spec_file.write_text(json.dumps(process.to_spec(Limits(), nproc=pids)))
+        nproc = self._nproc(container.limits)
+        spec_file.write_text(json.dumps(process.to_spec(Limits(), nproc=nproc)))
         argv = ["exec", "--detach", "--process", str(spec_file), "--pid-file", str(pid_file)]
         with strays.starting:
             try:
@@ -304,9 +311,11 @@ class OciRuntime:
                 remove_tree(folder)
                 raise
             pid = int(pid_file.read_text())
-            return Container(
+            beside = Container(
                 pid, name, stdout, stderr, limits=container.limits, leftovers=(folder,)
             )
+        self._limit_pids(beside)
+        return beside
 
     def _with_init(self, spec: ContainerSpec) -> ContainerSpec:
         """The init process in front of the command; it is not one of those that are limited."""

@@ -157,13 +157,14 @@ def test_a_daemon_left_behind_does_not_hold_the_container(run):
 
 
 def test_a_fork_bomb_meets_the_limit(run):
-    _, said = run(BOMB, limits=TWENTY)
+    _, said = run(f"sleep 0.5; {BOMB}", limits=TWENTY)  # crun cannot set it beforehand
     assert "can't fork" in said
 
 
 def test_a_process_beside_the_first_is_limited_too(start, host):
     first = start("sleep 100", limits=TWENTY)
-    bomb = Process(args=("/bin/sh", "-c", f"exec 2>&1; {BOMB}"), env={"PATH": "/bin"}, uid=1000)
+    script = f"exec 2>&1; sleep 0.5; {BOMB}"  # where crun cannot set it, it is in force a bit later
+    bomb = Process(args=("/bin/sh", "-c", script), env={"PATH": "/bin"}, uid=1000)
     said = []
     follow(host.runtime.exec(first, bomb), said.append, Cancel())
     first.delete()
