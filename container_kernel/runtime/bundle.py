@@ -213,15 +213,16 @@ _DEVICES: Sequence[dict[str, Any]] = (
 
 
 def _rlimits(limits: Limits, nproc: int | None) -> list[dict[str, Any]]:
-    """Clamped to this process's hard limits: raising one takes a capability we may lack."""
-    files = _clamped(resource.RLIMIT_NOFILE, limits.open_files)
+    """Within this process's hard limits: raising one takes a capability we may lack."""
+    files = clamped(resource.RLIMIT_NOFILE, limits.open_files)
     found = [("RLIMIT_NOFILE", min(1024, files), files), ("RLIMIT_CORE", 0, 0)]
     if nproc is not None:
-        most = _clamped(resource.RLIMIT_NPROC, nproc)
+        most = clamped(resource.RLIMIT_NPROC, nproc)
         found.append(("RLIMIT_NPROC", most, most))
     return [{"type": name, "soft": soft, "hard": hard} for name, soft, hard in found]
 
 
-def _clamped(number: int, value: int) -> int:
+def clamped(number: int, value: int) -> int:
+    """``value``, or this process's hard limit of resource ``number`` where that is less."""
     hard = resource.getrlimit(number)[1]
     return value if hard == resource.RLIM_INFINITY else min(value, hard)

@@ -7,6 +7,8 @@ import resource
 from contextlib import suppress
 from pathlib import Path
 
+from .bundle import clamped
+
 
 def members(pid: int) -> list[int]:
     """The processes in the pid namespace of ``pid``, and whatever descends from them."""
@@ -29,8 +31,7 @@ def limit(pid: int, most: int) -> None:
     Since Linux 5.14 a user's processes are counted for each user namespace apart, and a container
     has one of its own. This sets it from outside, once the container runs.
     """
-    hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
-    most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    most = clamped(resource.RLIMIT_NPROC, most)
     limited: set[int] = set()
     with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
         while new := set(members(pid)) - limited:  # forked before their parents were limited

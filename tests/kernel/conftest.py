@@ -117,6 +117,12 @@ def until(condition, timeout_s=TIMEOUT_S):
 
 
 @pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """The folder of a store that the tests of one module share."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
 def start(tmp_path_factory):
     """Start a kernel of a kind, once per module and kind."""
     kernels = {}

@@ -28,11 +28,6 @@ needs_entry_point = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return tmp_path_factory.mktemp("home")
-
-
 @pytest.fixture
 def place(tmp_path, home, monkeypatch):
     """Jupyter's folder of this test; the store is the module's."""

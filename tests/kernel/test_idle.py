@@ -46,11 +46,6 @@ BUILD = {
 }
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return tmp_path_factory.mktemp("home")
-
-
 @pytest.fixture
 def start(tmp_path, home, monkeypatch):
     """Start a kernel on an image of a kind, whose containers soon stand still."""

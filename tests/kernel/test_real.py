@@ -44,11 +44,6 @@ class RealKernel(Kernel):
         shutil.rmtree(self.runtime_dir, ignore_errors=True)
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return tmp_path_factory.mktemp("home")
-
-
 @pytest.fixture
 def kernel(tmp_path, home, oci_runtime):
     kernel = RealKernel(tmp_path, home, oci_runtime)
