@@ -7,7 +7,7 @@ again before the next run cell. Everything here is synchronous and meant for one
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 from .build import memory
 from .build.cancel import Cancel
 from .build.events import Image, OnEvent
-from .build.notebook_file import code_cells, identity_of, is_by_text, order_of
+from .build.notebook_file import code_cells, identity_of
 from .build.progress import Progress
 from .build.stages import Stage, Stages
 from .build.step import Base, Items, Use
-from .errors import CellError, NoBase, StoreError
+from .errors import CellError, StoreError
 from .oci.digest import Digest
 from .record import record
 from .runtime import sweeper
@@ -37,10 +37,7 @@ if TYPE_CHECKING:
     from .config import Config
     from .oci.spec import ImageConfig
 
-Parse = Callable[[str], Items | Use | None]
-"""What a cell's text means to someone who only builds; None when that is nothing."""
-_GIVEN = "text:given"
-"""The identity of a first cell that is not in the notebook: its kernel's own image."""
+Parse = memory.Parse
 
 
 @record
@@ -287,28 +284,10 @@ class Workbench:
         if self._stages.by_name:
             return False
         if base is not None:
-            first = Base(base)
-            self._stages.put(_GIVEN, first.title, (first,), None)
-        self._recall_cells()
+            memory.start_on(self._stages, base)
+        if self._notebook is not None:
+            memory.recall(self.store.index, self._notebook, self._stages, self._parse)
         return bool(self._stages.by_name)
-
-    def _recall_cells(self) -> None:
-        if self._notebook is None:
-            return
-        known = memory.read(self.store.index, self._notebook)
-        present = order_of(self._notebook)
-        for identity, code in known.cells:
-            if identity == _GIVEN:  # another kernel's
-                continue
-            items = self._parse(code)
-            gone = present and not is_by_text(identity) and identity not in present
-            if isinstance(items, tuple) and not gone:
-                try:
-                    self._stages.put(identity, code, items, None)
-                except NoBase:
-                    continue
-        if known.current in self._stages.by_name:
-            self._stages.current = known.current
 
     def anticipate(self, image: str | None = None) -> tuple[str, Live] | None:
         """The stage that was current last and a container context of the image it had then.

@@ -6,11 +6,20 @@ Kernels that were told of no notebook share one, without cells: the image the la
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
+from ..errors import NoBase
 from ..record import record
 from ..store.index import Index
+from .notebook_file import is_by_text, order_of
 from .stages import Stages
+from .step import Base, Items, Use
+
+Parse = Callable[[str], Items | Use | None]
+"""What a cell's text means to someone who only builds; None when that is nothing."""
+_GIVEN = "text:given"
+"""The identity of a first cell that is not in the notebook: its kernel's own image."""
 
 
 @record
@@ -42,6 +51,30 @@ def write(index: Index, notebook: Path | None, stages: Stages) -> None:
         "image": str(image.digest) if image else None,
     }
     index.remember_notebook(_name(notebook), json.dumps(state))
+
+
+def start_on(stages: Stages, base: str) -> None:
+    """Put a ``%base`` that no cell says before all cells."""
+    first = Base(base)
+    stages.put(_GIVEN, first.title, (first,), None)
+
+
+def recall(index: Index, notebook: Path, stages: Stages, parse: Parse) -> None:
+    """Put the cells that were there last into ``stages``, but those the file lost."""
+    known = read(index, notebook)
+    present = order_of(notebook)
+    for identity, code in known.cells:
+        if identity == _GIVEN:  # another kernel's
+            continue
+        items = parse(code)
+        gone = present and not is_by_text(identity) and identity not in present
+        if isinstance(items, tuple) and not gone:
+            try:
+                stages.put(identity, code, items, None)
+            except NoBase:
+                continue
+    if known.current in stages.by_name:
+        stages.current = known.current
 
 
 def _name(notebook: Path | None) -> str:
