@@ -13,9 +13,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .build import memory
+from .build import forecast, memory
 from .build.cancel import Cancel
 from .build.events import Image, OnEvent
+from .build.forecast import Forecast
 from .build.notebook_file import code_cells, identity_of
 from .build.progress import Progress
 from .build.stages import Stage, Stages
@@ -83,6 +84,7 @@ class Workbench:
         self.lives = Lives(self._open)
         self._on_event: OnEvent = lambda _: None
         self._cancel: Cancel | None = None
+        self._foretold: Forecast | None = None
 
     # ------------------------------------------------------------ building
 
@@ -289,12 +291,15 @@ class Workbench:
             memory.recall(self.store.index, self._notebook, self._stages, self._parse)
         return bool(self._stages.by_name)
 
-    def anticipate(self, image: str | None = None) -> tuple[str, Live] | None:
+    def anticipate(
+        self, image: str | None = None, early: tuple[str, Live] | None = None
+    ) -> tuple[str, Live] | None:
         """The stage that was current last and a container context of the image it had then.
 
         Where nothing was, a stage on ``image``. A kernel that was told of no notebook takes what
         the last such kernel ran on: often it is the same. None where there is nothing, or it is
         gone. `live` returns the same context when it turns out that the cells make that image.
+        ``early`` was opened by a forecast of this: it is taken if it is the same.
         """
         known = memory.Memory()
         if self._notebook is not None or image is None:
@@ -304,9 +309,20 @@ class Workbench:
         if digest is None:
             return None
         config = self.store.image_config(self.store.manifest(digest))
-        chain = self.store.image_chain(config)
-        stage = known.current or Base.stage
-        return stage, self.lives.on(stage, chain, config)
+        found = Forecast(
+            known.current or Base.stage, self.store.image_chain(config), config, self.limits()
+        )
+        self._foretell(found, image)
+        if early is not None and found == Forecast(
+            early[0], early[1].chain_id, early[1].config, early[1].limits
+        ):
+            self.lives.adopt(*early)
+        return found.stage, self.lives.on(found.stage, found.chain_id, config)
+
+    def _foretell(self, found: Forecast, image: str | None = None) -> None:
+        if found != self._foretold:
+            self._foretold = found
+            forecast.write(self.store.home, forecast.name_of(self._notebook, image), found)
 
     def kernel_of(self, chain_id: Digest) -> str | None:
         """What the kernel on that image said of itself, as ``remember_kernel`` was told."""
@@ -318,6 +334,10 @@ class Workbench:
 
     def _remember(self) -> None:
         memory.write(self.store.index, self._notebook, self._stages)
+        stage = self._stages.find(None)
+        if image := stage.image:
+            found = Forecast(stage.name, image.chain_id, image.config, self.limits())
+            self._foretell(found)
 
     # ------------------------------------------------------------ solving
 

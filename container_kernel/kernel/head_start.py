@@ -8,61 +8,94 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from .launch import Launched, launch
-from .wire import Dict, parse_object
+from .objects import Dict, parse_object
 
 if TYPE_CHECKING:
     from ..runtime.live import Live
     from ..workbench import Workbench
-
+    from .opening import Opening
 
 _PATIENCE_S = 0.05  # more is not worth it: all else waits as well
 
 
 class HeadStart:
-    """Opens the workbench, and starts in a thread what it had last, else ``image``. Never fails.
+    """Starts in a thread what the workbench had last, else ``image``, and opens it. Never fails.
 
-    Whatever is wrong is told by the first cell, which needs the same. ``is_guess`` says that the
-    cells may well want another: what it has last is not this notebook's.
+    What that was is forecast, so that the OCI runtime is at work before there is a workbench to be
+    asked; where that then says otherwise, another is started. Whatever is wrong is told by the
+    first cell, which needs the same. ``is_guess`` says that the cells may well want another image:
+    what it has last is not this notebook's.
     """
 
     def __init__(
-        self,
-        make_workbench: Callable[[], Workbench],
-        image: str | None = None,
-        *,
-        is_guess: bool = False,
+        self, opening: Opening, image: str | None = None, *, is_guess: bool = False
     ) -> None:
         self.workbench: Workbench | None = None
         self.is_guess = is_guess
         self.info: Dict = {}
-        self._stage = ""
+        self._start: _Start | None = None
+        early = found = None
+        with suppress(Exception):
+            early = opening.early(image)
+            if early is not None:
+                self._start = _Start(*early)
+        with suppress(Exception):
+            self.workbench = opening.workbench()
+            found = self.workbench.anticipate(image, early)
+        if found != early:
+            was, self._start = self._start, None
+            if found is not None:
+                self._start = _Start(*found, instead_of=was)
+            elif was is not None:
+                threading.Thread(target=was.undo, daemon=True).start()
+        if found is not None and self.workbench is not None:
+            self.info = parse_object(self.workbench.kernel_of(found[1].chain_id) or "")
+
+    def when_over(self, tell: Callable[[], object]) -> None:
+        """Call ``tell`` once `wait` need not wait, before it returns to whoever waits already."""
+        if self._start is None:
+            tell()
+        else:
+            self._start.when_over(tell)
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether an inner kernel was there to be started, be it up by now or not."""
+        return self._start is not None
+
+    def wait(self) -> tuple[str, Launched] | None:
+        """The stage and its inner kernel, once that was started; None when there is none."""
+        launched = self._start.wait() if self._start is not None else None
+        return (self._start.stage, launched) if self._start and launched else None
+
+
+class _Start:
+    """The start of an inner kernel in a thread, once ``instead_of`` is undone."""
+
+    def __init__(self, stage: str, live: Live, *, instead_of: _Start | None = None) -> None:
+        self.stage = stage
+        self._live = live
         self._launched: Launched | None = None
-        self._thread: threading.Thread | None = None
         self._spawned = threading.Event()
         self._lock = threading.Lock()
         self._is_over = False
         self._tell: Callable[[], object] = lambda: None
-        try:
-            self.workbench = make_workbench()
-            found = self.workbench.anticipate(image)
-        except Exception:
-            return
-        if found is not None:
-            self._stage, live = found
-            self.info = parse_object(self.workbench.kernel_of(live.chain_id) or "")
-            self.workbench.host.runtime.on_spawn = self._spawned.set
-            self._thread = threading.Thread(target=self._launch, args=(live,), daemon=True)
-            self._thread.start()
-            self._spawned.wait(_PATIENCE_S)  # from then on both have something to do
+        live.on_spawn(self._spawned.set)
+        self._thread = threading.Thread(target=self._run, args=(instead_of,), daemon=True)
+        self._thread.start()
+        self._spawned.wait(_PATIENCE_S)  # from then on both have something to do
 
-    def _launch(self, live: Live) -> None:
+    def _run(self, instead_of: _Start | None) -> None:
         try:
-            self._launched = launch(live)
+            if instead_of is not None:
+                instead_of.undo()
+            self._launched = launch(self._live)
         except Exception:
-            live.stop()
+            self._live.stop()
         finally:
             self._spawned.set()
             with self._lock:
@@ -70,19 +103,20 @@ class HeadStart:
                 self._tell()
 
     def when_over(self, tell: Callable[[], object]) -> None:
-        """Call ``tell`` once `wait` need not wait, before it returns to whoever waits already."""
+        """See `HeadStart.when_over`."""
         with self._lock:
             self._tell = tell
-            if self._is_over or self._thread is None:
+            if self._is_over:
                 tell()
 
-    @property
-    def is_starting(self) -> bool:
-        """Whether an inner kernel was there to be started, be it up by now or not."""
-        return self._thread is not None
+    def wait(self) -> Launched | None:
+        """What was started, or None where that failed."""
+        self._thread.join()
+        return self._launched
 
-    def wait(self) -> tuple[str, Launched] | None:
-        """The stage and its inner kernel, once that was started; None when there is none."""
-        if self._thread is not None:
-            self._thread.join()
-        return (self._stage, self._launched) if self._launched else None
+    def undo(self) -> None:
+        """End what was started, which nobody has taken up."""
+        launched = self.wait()
+        if launched is not None:
+            launched.forget()
+        self._live.close()

@@ -10,7 +10,7 @@ import stat
 from collections.abc import Callable, Iterator
 
 from ..record import field, record
-from .wire import parse_object
+from .objects import parse_object
 
 SPEC_FOLDERS = ("/usr/local/share/jupyter/kernels", "/usr/share/jupyter/kernels")
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from .. import agent
 from ..errors import CellError
 from ..record import record
+from .connection import ConnectionInfo
 from .kernelspec import DEFAULT_PATH, KernelSpec, find_spec, has_command, has_file
 from .mailbox import Mailbox
-from .wire import ConnectionInfo
 
 if TYPE_CHECKING:
     from ..runtime.container import Container
@@ -40,6 +40,13 @@ class Launched:
     spec: KernelSpec | None = None
     connection: ConnectionInfo | None = None
     agent: Agent | None = None
+
+    def forget(self) -> None:
+        """Close what it is reached by. Its container is ended by whoever closes ``live``."""
+        self.mailbox.close()
+        if self.agent is not None:
+            os.close(self.agent.commands)
+            os.close(self.agent.events)
 
 
 @record

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 
 from ..errors import HostError
 from ..record import record
+from .connection import ConnectionInfo
 from .head_start import HeadStart
-from .wire import ConnectionInfo
+from .opening import Opening
 
 if TYPE_CHECKING:
-    from ..build.step import Items, Use
     from ..runtime.namespace import Namespace
-    from ..workbench import Workbench
     from .app import App
     from .cells import OwnCells
 
@@ -51,24 +50,18 @@ def main(arguments: Sequence[str], namespace: Namespace | HostError) -> None:
         info = ConnectionInfo.read(Path(start.file))
     except (OSError, ValueError) as error:
         sys.exit(f"container_kernel: {start.file}: {error}")
-    notebook = _notebook()
-
-    def make_workbench() -> Workbench:
-        if isinstance(namespace, HostError):
-            raise namespace
-        return _open_workbench(namespace, notebook)
-
+    opening = Opening(namespace, _notebook())
     head_start = None
     if start.spec is None:
-        is_guess = notebook is None and start.image is None
-        head_start = HeadStart(make_workbench, start.image, is_guess=is_guess)
+        is_guess = opening.notebook is None and start.image is None
+        head_start = HeadStart(opening, start.image, is_guess=is_guess)
     from .app import serve
 
     def make_cells(app: App) -> OwnCells:
         from .cells import Given, OwnCells
 
         given = Given.of(start.image, start.spec) if start.image is not None else None
-        return OwnCells(app, make_workbench, notebook, head_start, given)
+        return OwnCells(app, opening.workbench, opening.notebook, head_start, given)
 
     serve(info, make_cells, start.language, head_start)
 
@@ -96,20 +89,6 @@ def _is_trait(name: str) -> bool:
     nbclient adds that for whatever kernel is called python3; a container's history is its own.
     """
     return name.startswith("--") and name[2:3].isupper() and "." in name
-
-
-def _open_workbench(namespace: Namespace, notebook: Path | None) -> Workbench:
-    from ..config import load
-    from ..workbench import Workbench
-
-    folder = notebook.parent if notebook else Path.cwd()
-    return Workbench(load(), namespace, folder, parse=_build_items, notebook=notebook)
-
-
-def _build_items(code: str) -> Items | Use | None:
-    from .magics import build_items
-
-    return build_items(code)
 
 
 def _notebook() -> Path | None:

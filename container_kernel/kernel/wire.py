@@ -13,85 +13,21 @@ import os
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache
-from pathlib import Path
-from typing import Any
 
 from ..record import record
+from .connection import CHANNELS as CHANNELS
+from .connection import ConnectionInfo as ConnectionInfo
+from .objects import Dict as Dict
+from .objects import object_in
+from .objects import parse_object as parse_object
 
 DELIMITER = b"<IDS|MSG>"
 PROTOCOL_VERSION = "5.4"
-_SCHEMES = {f"hmac-{name}" for name in ("sha256", "sha384", "sha512", "sha1", "md5")}
 _HISTORY = 1 << 16
-
-Dict = dict[str, Any]
 
 
 class MalformedMessage(Exception):
     """Frames that are no message, or not one from who it should be from."""
-
-
-@record(kw_only=True)
-class ConnectionInfo:
-    """Where a kernel's five sockets are and the key its messages are signed with."""
-
-    transport: str
-    ip: str
-    ports: dict[str, int]
-    key: bytes
-    signature_scheme: str = "hmac-sha256"
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> ConnectionInfo:
-        """Read a connection file's content.
-
-        Raises:
-            ValueError: it is not one, or asks for what this kernel cannot do.
-        """
-        try:
-            data = json.loads(text)
-            ports = {name: int(data[f"{name}_port"]) for name in CHANNELS}
-            scheme = data.get("signature_scheme") or "hmac-sha256"
-            transport = data.get("transport", "tcp")
-            info = cls(
-                transport=transport,
-                ip=data.get("ip", "127.0.0.1"),
-                ports=ports,
-                key=data.get("key", "").encode(),
-                signature_scheme=scheme,
-            )
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise ValueError(f"not a connection file: {error!r}") from error
-        if scheme not in _SCHEMES or transport not in ("tcp", "ipc"):
-            raise ValueError(f"not supported: {transport} with {scheme}")
-        if data.get("curve_publickey"):  # plain text would be worse than no answer
-            raise ValueError("not supported: encryption (CurveZMQ)")
-        return info
-
-    @classmethod
-    def read(cls, path: Path) -> ConnectionInfo:
-        """Read the connection file at ``path``."""
-        return cls.from_json(path.read_bytes())
-
-    def to_json(self) -> str:
-        """The content of a connection file."""
-        ports = {f"{name}_port": port for name, port in self.ports.items()}
-        return json.dumps(
-            {
-                "transport": self.transport,
-                "ip": self.ip,
-                **ports,
-                "key": self.key.decode(),
-                "signature_scheme": self.signature_scheme,
-            }
-        )
-
-    def address(self, channel: str) -> str:
-        """The zmq address of one channel; over ipc the port is a suffix of the path."""
-        separator = "-" if self.transport == "ipc" else ":"
-        return f"{self.transport}://{self.ip}{separator}{self.ports[channel]}"
-
-
-CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
 
 
 class Signer:
@@ -175,7 +111,7 @@ class Message:
         for name, data in zip(
             ("parent header", "metadata", "content"), self.dicts[1:], strict=True
         ):
-            if data != b"{}" and _object(data) is None:
+            if data != b"{}" and object_in(data) is None:
                 raise MalformedMessage(f"its {name} is not a JSON object")
 
     @property
@@ -228,21 +164,6 @@ def _can_be_written(header: Dict) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def parse_object(data: bytes | str) -> Dict:
-    """The JSON object in ``data``, or an empty one for whatever else is there."""
-    return _object(data) or {}
-
-
-def _object(data: bytes | str) -> Dict | None:
-    # Only UTF-8, as jupyter_client reads it: what json takes for UTF-16 nobody else understands.
-    text = data if isinstance(data, str) else data.decode("utf-8", "replace")
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def date() -> str:

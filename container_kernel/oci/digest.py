@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Sequence
 from typing import Self
@@ -25,6 +24,8 @@ class Digest:
     @classmethod
     def of(cls, data: bytes) -> Self:
         """Name ``data``."""
+        import hashlib  # loads OpenSSL, which nobody who only reads names should wait for
+
         return cls("sha256:" + hashlib.sha256(data).hexdigest())
 
     @property

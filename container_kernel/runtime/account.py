@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from ..oci.digest import Digest
 from ..record import field, record
-from ..store.store import Store
+from ..store.shelf import Shelf
 from .identity import User, read_file, resolve_user
 
 RUN_UID = 1000
@@ -30,7 +30,7 @@ class Account:
 ROOT = Account(User(0, 0, name="root", home="/root"))
 
 
-def ordinary(store: Store, chain: Digest, wanted: str) -> Account:
+def ordinary(store: Shelf, chain: Digest, wanted: str) -> Account:
     """The user ``wanted`` of an image, or uid 1000 where that is root or nobody.
 
     Raises:
@@ -51,7 +51,7 @@ def ordinary(store: Store, chain: Digest, wanted: str) -> Account:
     return Account(named, rows)
 
 
-def _topmost(store: Store, chain: Digest, path: str) -> str:
+def _topmost(store: Shelf, chain: Digest, path: str) -> str:
     """A file of the image as text that ends in a newline; empty when there is none."""
     for snapshot in reversed(store.snapshots.chain(chain)):
         fd = os.open(snapshot.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -11,13 +11,11 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import HostError, RebaseRefused
 from ..oci.digest import Digest
-from ..oci.spec import ImageConfig
 from ..record import record
-from ..store.snapshots import Active
-from ..store.store import Store
 from . import account, profile, rebase, sweeper
 from .account import Account
 from .bundle import DEFAULT_PATH, ContainerSpec, Limits, Mount, Process
@@ -27,6 +25,11 @@ from .identity import User, check_directory
 from .init_layer import InitLayer
 from .quiesce import quiesced
 from .rootfs import Rootfs
+
+if TYPE_CHECKING:
+    from ..oci.spec import ImageConfig
+    from ..store.shelf import Shelf
+    from ..store.snapshots import Active
 
 WORK = "/work"
 """Where the notebook's folder is, and where processes start."""
@@ -53,7 +56,7 @@ class Live:
     def __init__(
         self,
         host: Host,
-        store: Store,
+        store: Shelf,
         chain: Digest,
         config: ImageConfig,
         directory: Path,
@@ -89,6 +92,11 @@ class Live:
         return self._config
 
     @property
+    def limits(self) -> Limits:
+        """What its processes may use."""
+        return self._wish.limits
+
+    @property
     def user(self) -> User:
         """Who processes in here are."""
         return self._account.user
@@ -97,6 +105,10 @@ class Live:
     def container(self) -> Container | None:
         """The process started last, if it was not deleted."""
         return self._container
+
+    def on_spawn(self, tell: Callable[[], None]) -> None:
+        """Call ``tell`` whenever the OCI runtime has been set to work, in any container."""
+        self._host.runtime.on_spawn = tell
 
     def open(self, path: str, flags: int = os.O_RDONLY) -> int | None:
         """A descriptor of a path inside, links followed inside only; None when it is not there."""

@@ -45,6 +45,10 @@ class Lives:
         """The container of a stage, on whatever image it has."""
         return self._lives.get(stage)
 
+    def adopt(self, stage: str, live: Live) -> None:
+        """Take up a container of a stage that has none."""
+        self._lives[stage] = live
+
     def on(
         self, stage: str, chain: Digest, config: ImageConfig, *, restart: bool | None = None
     ) -> Live:

@@ -9,7 +9,7 @@ from pathlib import Path
 from .. import syscalls
 from ..oci.digest import Digest
 from ..record import replace
-from ..store.store import Store
+from ..store.shelf import Shelf
 from . import overlay
 from .host import Host
 from .identity import read_file
@@ -29,7 +29,7 @@ class Rootfs:
     def __init__(
         self,
         host: Host,
-        store: Store,
+        store: Shelf,
         parent: Digest | None,
         init: InitLayer = _PLAIN,
         *,

@@ -16,7 +16,7 @@ from ..oci.idmap import IdMap
 from ..oci.spec import Descriptor, ImageConfig, Manifest, MediaType
 from .content import ContentStore
 from .index import Index
-from .snapshots import Snapshots
+from .shelf import Shelf
 
 VERSION = 1
 
@@ -44,7 +44,7 @@ class Tags:
         return self._index.remove_tag(name)
 
 
-class Store:
+class Store(Shelf):
     """Content, snapshots and index of one folder, opened; created when it is not there.
 
     Raises:
@@ -53,13 +53,10 @@ class Store:
     """
 
     def __init__(self, home: Path, idmap: IdMap, *, userxattr: bool) -> None:
-        self.home = home
-        self.idmap = idmap
-        self.userxattr = userxattr
-        self._open_folder()
+        _open_folder(home, idmap)
+        super().__init__(home, idmap, userxattr=userxattr)
         self.content = ContentStore(home / "content")
         self.content.create()
-        self.snapshots = Snapshots(home, idmap)
         self.index = Index(home / "index.db")
         self.tags = Tags(self.index)
         self.snapshots.sweep()
@@ -161,44 +158,45 @@ class Store:
             return False
         return True
 
-    def _open_folder(self) -> None:
-        try:
-            self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-            owner = self.home.stat().st_uid
-            if owner != os.geteuid():
-                raise StoreError(
-                    f"the store {self.home} belongs to another user",
-                    hint="set CONTAINER_KERNEL_HOME to a folder of your own",
-                )
-            self.home.chmod(0o700)
-            self._check_version()
-        except OSError as error:
-            raise StoreError(
-                f"the store {self.home} cannot be written: {error.strerror}",
-                hint="set CONTAINER_KERNEL_HOME to a folder you can write",
-            ) from error
 
-    def _check_version(self) -> None:
-        file = self.home / "store.json"
-        ours = {"version": VERSION, "ids": _describe_ids(self.idmap)}
-        if not file.exists():
-            fresh = self.home / f".store.json.{os.getpid()}.{time.monotonic_ns()}"
-            fresh.write_text(json.dumps(ours))
-            fresh.rename(file)
-            return
-        found = json.loads(file.read_text())
-        if found["version"] > VERSION:
+def _open_folder(home: Path, idmap: IdMap) -> None:
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        owner = home.stat().st_uid
+        if owner != os.geteuid():
             raise StoreError(
-                f"the store {self.home} is of version {found['version']}, this program knows "
-                f"{VERSION}",
-                hint="upgrade container-kernel, or set CONTAINER_KERNEL_HOME to another folder",
+                f"the store {home} belongs to another user",
+                hint="set CONTAINER_KERNEL_HOME to a folder of your own",
             )
-        if found["ids"] != ours["ids"]:
-            raise StoreError(
-                f"the files of the store {self.home} belong to other ids ({found['ids']}) than "
-                f"this session has ({ours['ids']})",
-                hint="set CONTAINER_KERNEL_HOME to another folder, or give back the id range",
-            )
+        home.chmod(0o700)
+        _check_version(home, idmap)
+    except OSError as error:
+        raise StoreError(
+            f"the store {home} cannot be written: {error.strerror}",
+            hint="set CONTAINER_KERNEL_HOME to a folder you can write",
+        ) from error
+
+
+def _check_version(home: Path, idmap: IdMap) -> None:
+    file = home / "store.json"
+    ours = {"version": VERSION, "ids": _describe_ids(idmap)}
+    if not file.exists():
+        fresh = home / f".store.json.{os.getpid()}.{time.monotonic_ns()}"
+        fresh.write_text(json.dumps(ours))
+        fresh.rename(file)
+        return
+    found = json.loads(file.read_text())
+    if found["version"] > VERSION:
+        raise StoreError(
+            f"the store {home} is of version {found['version']}, this program knows {VERSION}",
+            hint="upgrade container-kernel, or set CONTAINER_KERNEL_HOME to another folder",
+        )
+    if found["ids"] != ours["ids"]:
+        raise StoreError(
+            f"the files of the store {home} belong to other ids ({found['ids']}) than "
+            f"this session has ({ours['ids']})",
+            hint="set CONTAINER_KERNEL_HOME to another folder, or give back the id range",
+        )
 
 
 def _describe_ids(idmap: IdMap) -> str:
