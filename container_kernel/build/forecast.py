@@ -7,10 +7,10 @@ goes by it looks into the store afterwards.
 
 from __future__ import annotations
 
+import binascii
 import json
 import os
 from pathlib import Path
-from zlib import crc32
 
 from ..errors import ContainerKernelError
 from ..oci.digest import Digest
@@ -73,7 +73,7 @@ def write(home: Path, name: str, forecast: Forecast) -> None:
 
 
 def _file(home: Path, name: str) -> Path:
-    return home / "forecasts" / f"{crc32(name.encode(errors='surrogateescape')):08x}.json"
+    return home / "forecasts" / f"{binascii.crc32(name.encode(errors='surrogateescape')):08x}.json"
 
 
 def _store(home: Path) -> str:

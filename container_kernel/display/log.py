@@ -7,10 +7,11 @@ them, with colours and nothing else of it.
 
 from __future__ import annotations
 
-import html
 import re
 from collections import deque
 from collections.abc import Iterator
+
+from . import markup
 
 MOST_LINES = 400
 MOST_CHARACTERS = 1000
@@ -106,13 +107,13 @@ def plain_lines(text: str) -> str:
 def as_html(line: str) -> str:
     """``line`` escaped, its colours as spans that are all closed again."""
     if "\x1b" not in line:
-        return html.escape(_CONTROL.sub("", line), quote=False)
+        return markup.text(_CONTROL.sub("", line))
     parts = []
     style = ""
     for index, piece in enumerate(_COLOUR.split(line)):
         if index % 2:
             style = _style(piece, style)
-        elif text := html.escape(plain(piece), quote=False):
+        elif text := markup.text(plain(piece)):
             parts.append(f'<span style="{style}">{text}</span>' if style else text)
     return "".join(parts)
 

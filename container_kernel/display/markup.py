@@ -6,9 +6,10 @@ on black, no script: it looks the same in JupyterLab, Notebook, VS Code and in w
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable
 
+_ESCAPED = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;"})
+# As html.escape, which comes with a table of 2,000 named characters that a start would wait for.
 MUTED = "var(--jp-content-font-color2,rgba(128,128,128,1))"
 LINE = "var(--jp-border-color2,rgba(128,128,128,.35))"
 SHADE = "var(--jp-cell-editor-background,rgba(128,128,128,.1))"
@@ -27,7 +28,7 @@ Bundle = dict[str, object]
 
 def text(value: object) -> str:
     """``value`` so that it is text and nothing else, in an element or in an attribute."""
-    return html.escape(str(value), quote=True)
+    return str(value).translate(_ESCAPED)
 
 
 def code(value: object, *, tip: object = None) -> str:

@@ -7,7 +7,6 @@ anything: the container is not trusted.
 
 from __future__ import annotations
 
-import base64
 import binascii
 import os
 from abc import abstractmethod
@@ -353,9 +352,13 @@ def _buffers(event: Dict) -> list[bytes]:
     """The binary parts of a comm's message."""
     found = event.get("buffers")
     try:
-        return [base64.b64decode(one) for one in found] if isinstance(found, list) else []
+        return [binascii.a2b_base64(one) for one in found] if isinstance(found, list) else []
     except (TypeError, ValueError, binascii.Error):
         return []
+
+
+def _in_base64(data: bytes) -> str:
+    return binascii.b2a_base64(data, newline=False).decode()
 
 
 def _arguments(request: Request) -> Dict | None:
@@ -369,7 +372,9 @@ def _arguments(request: Request) -> Dict | None:
             "content": content,
             "header": request.message.header,
             "metadata": request.message.metadata,
-            "buffers": [base64.b64encode(one).decode() for one in request.message.buffers],
+            "buffers": [
+                binascii.b2a_base64(one, newline=False).decode() for one in request.message.buffers
+            ],
         }
     if kind not in ("complete_request", "inspect_request", "is_complete_request"):
         return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from ..build.events import Image, Layer
 from ..display.images import Named
 from ..errors import BadArguments, CellError
 from ..oci.digest import Digest
+from .arguments import nearest
 
 if TYPE_CHECKING:
     from ..store.store import Store
@@ -31,7 +31,7 @@ def find(store: Store, reference: str) -> Digest:
     """
     if digest := store.find_image(reference):
         return digest
-    near = get_close_matches(reference, store.tags.list(), 1)
+    near = nearest(reference, list(store.tags.list()))
     hint = f"is it {near[0]}?" if near else "list the images there are: %images"
     raise CellError(f"no image called {reference!r}", hint=hint)
 
@@ -92,7 +92,7 @@ def remove(store: Store, names: Iterable[str]) -> list[str]:
     for name in names:
         match = next((full for full in (name, f"{name}:latest") if full in known), None)
         if match is None:
-            near = get_close_matches(name, known, 1)
+            near = nearest(name, list(known))
             hint = f"is it {near[0]}?" if near else "list the images there are: %images"
             raise CellError(f"no image is called {name!r}", hint=hint)
         found.append(match)

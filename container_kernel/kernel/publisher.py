@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import traceback
 
 from ..errors import ContainerKernelError
 from .front import Front, Request
@@ -110,6 +109,8 @@ def describe(error: BaseException) -> Dict:
             shown.append(f"{_BOLD}hint{_OFF}: {error.hint}")
         shown += getattr(error, "__notes__", ())
     else:
+        import traceback  # only faults of ours pay for it
+
         message = str(error)
         shown = "".join(traceback.format_exception(error)).rstrip().split("\n")
     return {"ename": name, "evalue": message, "traceback": shown}
