@@ -53,8 +53,11 @@ class _Progress:
     """What has come back for the cell that runs."""
 
     reply: dict[str, object] | None = None
+    has_begun: bool = False
     is_idle: bool = False
     was_interrupted: bool = False
+    question: str = ""
+    """What was asked behind it: an answer to that, and not a word of the cell, and it is lost."""
 
 
 class ZmqInner(Inner):
@@ -162,16 +165,19 @@ class ZmqInner(Inner):
         frames = [b"<IDS|MSG>", signature, *dicts, *buffers]
         send(self._sockets[channel], frames)
 
-    def _send_hidden(self, channel: str, msg_type: str, content: object) -> None:
+    def _send_hidden(self, channel: str, msg_type: str, content: object) -> str:
+        self._hidden_count += 1
+        msg_id = f"{self._hidden}{self._hidden_count}"
         if channel in self._sockets:
-            self._hidden_count += 1
-            msg_id = f"{self._hidden}{self._hidden_count}"
             frames = self._own.frames(msg_type, content, msg_id=msg_id)
             send(self._sockets[channel], frames)
+        return msg_id
 
     def interrupt(self) -> None:
         """As its kernelspec wants it."""
         self._progress.was_interrupted = True
+        if self.task is not None and not self._progress.has_begun:
+            self._progress.question = self._send_hidden("shell", "kernel_info_request", {})
         if self._spec.interrupt_mode == "message":
             self._send_hidden("control", "interrupt_request", {})
         else:
@@ -221,6 +227,12 @@ class ZmqInner(Inner):
                 self._became_ready(message.content)
             else:
                 self._send_hidden("shell", "kernel_info_request", {})
+        elif message.parent_id == self._progress.question and self.task is not None:
+            self.loop.call_later(_REPLY_PATIENCE_S, partial(self._lose, self.task))
+
+    def _lose(self, task: Task) -> None:
+        if not self._progress.has_begun:
+            self._miss_reply(task)
 
     def _on_input_request(self, message: Message) -> None:
         route = self._routes.get(message.parent_id)
@@ -258,6 +270,7 @@ class ZmqInner(Inner):
             return
         is_status = kind == "status"
         is_current = self.task is not None and parent == self.task.request.msg_id
+        self._progress.has_begun |= is_current
         if is_status and not is_current and parent not in self._asked:
             return
         if not (is_current and self._was_announced(message)):

@@ -1,6 +1,7 @@
-"""An inner kernel that leaves a request unanswered, or waits for a flood of other messages."""
+"""An inner kernel that swallows a request, leaves one unanswered, or waits for a flood of others."""
 
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ FLOOD = 10_001
 
 
 def main():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     info = json.loads(Path(sys.argv[1]).read_text())
     session = Session(key=info["key"].encode(), signature_scheme=info["signature_scheme"])
     context = zmq.Context()
@@ -27,8 +29,10 @@ def main():
         idents, frames = session.feed_identities(shell.recv_multipart())
         message = session.deserialize(frames)
         parent, kind = message["header"], message["header"]["msg_type"]
-        session.send(iopub, "status", {"execution_state": "busy"}, parent)
         code = message["content"].get("code")
+        if code == "swallow":
+            continue
+        session.send(iopub, "status", {"execution_state": "busy"}, parent)
         for _ in range(FLOOD if code == "wait" else 0):
             shell.recv_multipart()
         if kind.endswith("_request") and code != "forget":

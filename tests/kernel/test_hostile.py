@@ -131,6 +131,14 @@ def test_a_reply_that_never_comes_holds_up_nobody(forgetful):
     assert forgetful.run("1")[0]["status"] == "ok"
 
 
+def test_an_interrupt_frees_a_cell_that_the_inner_kernel_has_swallowed(forgetful):
+    forgetful.run("1")
+    lost = forgetful.client.execute("swallow")
+    forgetful.manager.interrupt_kernel()
+    assert forgetful.reply_to(lost)["content"]["ename"] == "KeyboardInterrupt"
+    assert forgetful.run("1")[0]["status"] == "ok"
+
+
 def test_ten_thousand_messages_during_a_cell_do_not_lose_its_end(forgetful):
     forgetful.run("1")
     msg_id = forgetful.client.execute("wait")
