@@ -1,4 +1,4 @@
-"""An inner kernel that swallows a request, leaves one unanswered, or waits for a flood of others."""
+"""An inner kernel that swallows a request, leaves one unanswered, or waits for many others."""
 
 import json
 import signal
