@@ -41,7 +41,7 @@ class ShellInner(AgentInner):
         self._mark = os.urandom(8).hex().encode()
         self._number = 0
         self._cell_number = 0
-        self._was_interrupted = False
+        self._was_interrupted = self._may_come_late = False
         self._held = {"stdout": b"", "stderr": b""}
         self._events = b""
         self._asked: dict[int, tuple[Request, _Answer]] = {}
@@ -58,7 +58,8 @@ class ShellInner(AgentInner):
     def _send_cell(self, task: Task) -> None:
         self._number += 1
         self._cell_number = self._number
-        self._was_interrupted = False
+        # The signal meant for the cell before may reach the shell when it has read this line only.
+        self._was_interrupted, self._may_come_late = self._may_come_late, False
         code = escaped(task.request.content["code"])
         self._send(b"__ck_id=%d; __ck_run '%s'\n" % (self._number, code))
 
@@ -106,7 +107,7 @@ class ShellInner(AgentInner):
 
     def interrupt(self) -> None:
         """As Ctrl-C in a terminal."""
-        self._was_interrupted = self.task is not None
+        self._was_interrupted = self._may_come_late = self.task is not None
         super().interrupt()
 
     def _make_sure(self, task: Task) -> None:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
 
 import pytest
 
@@ -194,3 +200,35 @@ def test_help_in_a_shell(shell):
         found = shell.reply_to(shell.client.inspect(code, len(code)))["content"]
         assert expected in found["data"]["text/plain"]
     assert not shell.reply_to(shell.client.inspect("no_such_thing"))["content"]["found"]
+
+
+def test_an_interrupt_that_reaches_the_shell_late_loses_no_later_cell(shell):
+    """It comes when the shell has read the next cell's line, and throws it away with its input."""
+    pid = int(shell.text("echo $$"))
+    msg_id = shell.client.execute("sleep 20")
+    time.sleep(0.3)
+    shell.manager.interrupt_kernel()
+    assert shell.reply_to(msg_id)["content"]["ename"] == "KeyboardInterrupt"
+    with starved(pid):
+        os.kill(pid, signal.SIGINT)
+        msg_id = shell.client.execute("echo on")
+        time.sleep(0.05)  # signal and line are both there before the shell has a turn
+    assert shell.reply_to(msg_id)["content"]["status"] in ("ok", "error")
+    assert "hello" in shell.text("echo hello")
+
+
+@contextmanager
+def starved(pid):
+    """A process that has no turn, though it could run: another keeps its processor busy."""
+    processors, cpu = os.sched_getaffinity(pid), min(os.sched_getaffinity(0))
+    hog = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        for one in (pid, hog.pid):
+            os.sched_setaffinity(one, {cpu})
+        os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
+        time.sleep(0.1)
+        yield
+    finally:
+        hog.kill()
+        hog.wait()
+        os.sched_setaffinity(pid, processors)
