@@ -19,7 +19,6 @@ from ..oci.digest import Digest
 from ..oci.spec import ImageConfig
 from ..runtime.bundle import DEFAULT_PATH
 from ..store.snapshots import Snapshot
-from . import bootstrap
 from .cancel import Cancel
 from .definition import Definition, definitions
 from .execute import Workplace, freeze
@@ -109,6 +108,8 @@ class Bases:
     def _bootstrap(
         self, definition: Definition, on_log: Callable[[str], None], cancel: Cancel
     ) -> Progress:
+        from . import bootstrap  # with what unpacks, for the first time only
+
         key = definition_key(definition.values)
 
         def wait() -> None:
