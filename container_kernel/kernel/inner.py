@@ -63,7 +63,7 @@ class Listener(Protocol):
     def on_ready(self, inner: Inner) -> None:
         """It answers."""
 
-    def on_failed(self, inner: Inner, task: Task) -> None:
+    def on_failed(self, inner: Inner, task: Task, reply: Dict) -> None:
         """A cell failed; its reply has not been passed on yet."""
 
     def on_done(self, inner: Inner, task: Task, reply: Dict) -> None:
@@ -98,6 +98,8 @@ class Inner(ABC):
         self.is_guess = False  # nobody has asked for it, yet
         self.has_run = False
         self.task: Task | None = None
+        self.said = ""
+        """The end of what the cell wrote, as far as that can be known."""
         self.process = Process(launched.container, self.loop, self._on_output, self._ended)
         self._patience = self.loop.call_later(READY_TIMEOUT_S, self._give_up)
 

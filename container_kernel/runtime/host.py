@@ -14,9 +14,10 @@ from pathlib import Path
 from .. import syscalls
 from ..errors import HostError
 from ..record import field, record
-from . import cgroup
+from . import cgroup, level
 from .bundle import DEFAULT_PATH
 from .container import OciRuntime
+from .level import Level
 from .namespace import Namespace
 
 _WANTED_RUNTIMES = ("crun", "runc")
@@ -63,6 +64,11 @@ class Host:
             init=find_tool("catatonit"),
         )
         return cls(namespace, runtime)
+
+    @functools.cached_property
+    def level(self) -> Level:
+        """How much isolation this host gives."""
+        return level.of(self.namespace, self.runtime.cgroup)
 
     def new_folder(self, kind: str) -> Path:
         """An empty folder of this process, for a mount point or a socket."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import resource
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 
-from .bundle import clamped
+from .limits import clamped
 
 
 def members(pid: int) -> list[int]:
@@ -32,13 +33,25 @@ def limit(pid: int, most: int) -> None:
     has one of its own. This sets it from outside, once the container runs.
     """
     most = clamped(resource.RLIMIT_NPROC, most)
-    limited: set[int] = set()
+    each(pid, lambda one: resource.prlimit(one, resource.RLIMIT_NPROC, (most, most)))
+
+
+def bind(pid: int, processors: Collection[int]) -> None:
+    """Have the container of ``pid`` run on these processors; a program can undo that."""
+    each(pid, lambda one: os.sched_setaffinity(one, processors))
+
+
+def each(pid: int, action: Callable[[int], object]) -> None:
+    """Do something to every process in the container of ``pid``, those included that one has
+    forked meanwhile: what it was set before, they inherit.
+    """
+    done: set[int] = set()
     with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
-        while new := set(members(pid)) - limited:  # forked before their parents were limited
+        while new := set(members(pid)) - done:
             for one in new:
                 with suppress(ProcessLookupError):
-                    resource.prlimit(one, resource.RLIMIT_NPROC, (most, most))
-            limited |= new
+                    action(one)
+            done |= new
 
 
 def stat_fields(file: str) -> list[str]:
