@@ -336,11 +336,14 @@ def _site_folder(place: Workplace, files: Mapping[str, str]) -> Path:
 
 def _failure(title: str, exit_: Exit, tail: tuple[str, ...]) -> StepFailed:
     hits = [hit.clause for hit in exit_.hits if not exit_.out_of_memory or hit.flag != "--memory"]
+    hint = "the steps before it are frozen; change this cell and run it again to go on"
+    if any(hit.flag == "--pids" for hit in exit_.hits):
+        hint = f"c.ContainerKernel.build_pids raises the limit; {hint}"
     return StepFailed(
         "; ".join([f"{title}: the command {exit_}", *hits]),
         exit_code=exit_.status,
         tail=tail,
-        hint="the steps before it are frozen; change this cell and run it again to go on",
+        hint=hint,
     )
 
 

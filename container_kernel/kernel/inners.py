@@ -276,7 +276,7 @@ def _obituary(inner: Inner) -> InnerKernelDied:
     if inner.is_ready and hits:
         from .limiting import hints, with_limits
 
-        hint = f"{hints(hits)}. {InnerKernelDied.hint}"
+        hint = f"{hints(hits)}; {InnerKernelDied.hint}"
         return InnerKernelDied(with_limits(text, hits), hint=hint)
     if inner.is_ready:
         return InnerKernelDied(text)

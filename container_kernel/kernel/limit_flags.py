@@ -32,9 +32,9 @@ LIMIT_FLAGS = (
     LimitFlag("io-weight", "io_weight", "NUMBER", "its share of the disk, where 100 is everybody's",
               values.weight),
     LimitFlag("files", "open_files", "NUMBER", "the most open files of a process", values.files),
-    LimitFlag("shm", "shm_bytes", "SIZE", "size of /dev/shm, for example 1g", values.memory_like),
+    LimitFlag("shm", "shm_bytes", "SIZE", "size of /dev/shm, for example 1g", values.file_system),
     LimitFlag("scratch", "scratch_bytes", "SIZE",
-              "the most that is written outside /work; it is kept in memory", values.memory_like),
+              "the most that is written outside /work; it is kept in memory", values.file_system),
     LimitFlag("timeout", "timeout_s", "TIME", "stop after this long, for example 30s or 5m",
               values.duration),
 )  # fmt: skip

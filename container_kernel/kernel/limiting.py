@@ -114,7 +114,8 @@ def explained(error: CommandFailed, container: Container, said: str) -> CommandF
     hits = container.pressure.hits(said)
     if not hits:
         return error
-    return CommandFailed(with_limits(error.message, hits), error.exit_code, hint=hints(hits))
+    hint = hints(hits).replace("%limits ", "")
+    return CommandFailed(with_limits(error.message, hits), error.exit_code, hint=hint)
 
 
 def with_limits(message: str, hits: Iterable[Hit]) -> str:

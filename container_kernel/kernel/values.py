@@ -33,10 +33,7 @@ def memory(text: str) -> int:
     Raises:
         ValueError: it is no amount, or one that no container can have.
     """
-    amount = size(text)
-    if not LEAST_MEMORY <= amount < 1 << 60:
-        raise ValueError("a size from 6m on, such as 512m or 2g")
-    return amount
+    return _size(text, LEAST_MEMORY, "a size from 6m on, such as 512m or 2g")
 
 
 def swap(text: str) -> int:
@@ -45,20 +42,24 @@ def swap(text: str) -> int:
     Raises:
         ValueError: it is no amount.
     """
-    return 0 if text == "0" else memory_like(text, "0, or a size such as 512m")
+    return 0 if text == "0" else _size(text, 1, "0, or a size such as 512m")
 
 
-def memory_like(text: str, wanted: str = "a size from 64k on, such as 64m") -> int:
-    """Bytes of a memory file system.
+def file_system(text: str) -> int:
+    """Bytes of a file system in memory.
 
     Raises:
         ValueError: it is no amount, or less than a few pages, or more than any host has.
     """
+    return _size(text, 64 * 1024, "a size from 64k on, such as 64m")
+
+
+def _size(text: str, least: int, wanted: str) -> int:
     try:
         amount = size(text)
     except ValueError:
-        amount = 0
-    if not 64 * 1024 <= amount < 1 << 60:
+        amount = -1
+    if not least <= amount < 1 << 60:
         raise ValueError(wanted)
     return amount
 
@@ -69,7 +70,7 @@ def rate(text: str) -> int:
     Raises:
         ValueError: it is none.
     """
-    return memory_like(text.removesuffix("/s"), "bytes a second such as 10m")
+    return _size(text.removesuffix("/s"), 4096, "bytes a second such as 10m")
 
 
 def weight(text: str) -> int:

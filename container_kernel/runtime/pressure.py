@@ -36,7 +36,7 @@ class Hit:
     @property
     def hint(self) -> str:
         """What to do about it."""
-        return f"raise it with %limits {self.flag} {self.raised}, or {self.flag} of this command"
+        return f"raise it with %limits {self.flag} {self.raised}"
 
 
 class Pressure:
@@ -93,7 +93,7 @@ class Pressure:
             return None
         cgroup, name = self._counts
         peak = number_in(cgroup.file(name, "pids", "pids.peak", "pids.peak"))
-        return _pids_hit(limit, str(peak or limit))
+        return _pids_hit(limit, str(min(peak or limit, limit)))  # an init process is not counted
 
     def _scratch(self) -> Hit | None:
         if self._rootfs is None or self._free_blocks(self._rootfs) != 0:

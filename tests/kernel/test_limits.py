@@ -59,7 +59,7 @@ def test_a_session_that_runs_is_held_at_once_and_keeps_its_variables(kernel, has
     assert kernel.run("%limits --pids 40 --shm 1m --cpuset 0")[0]["status"] == "ok"
     assert kernel.text("echo $x").strip() == "5"
     assert kernel.text("grep Cpus_allowed_list /proc/self/status").split()[-1] == "0"
-    assert "No space" in failure(kernel, "head -c 2m /dev/zero >/dev/shm/x || exit 3")
+    assert "of 1 MiB of /dev/shm was reached" in failure(kernel, "head -c 2m /dev/zero >/dev/shm/x || (exit 3)")
     kernel.run("rm /dev/shm/x")
     said = failure(kernel, f"( {BOMB} )")
     assert "the limit of 40 processes was reached" in said
@@ -72,7 +72,7 @@ def test_what_takes_a_new_session_is_not_done_behind_ones_back(kernel):
     kernel.run("y=6")
     assert "loses the variables" in failure(kernel, "%limits --io 1m")
     assert kernel.text("echo $y").strip() == "6"
-    said = failure(kernel, "head -c 9m /dev/zero > /tmp/fill || exit 3")
+    said = failure(kernel, "head -c 9m /dev/zero > /tmp/fill || (exit 3)")
     assert "the limit of 8 MiB of scratch was reached" in said
     assert "%limits --scratch 16m" in said
     kernel.run("%limits --scratch 16m")
@@ -91,7 +91,7 @@ def test_the_end_of_a_session_for_memory_is_told_with_what_raises_it(kernel, has
     if not has_cgroup:
         pytest.skip("no cgroup here: a process is refused memory, and nobody is killed for it")
     kernel.run("%limits --restart --memory 48m")
-    said = failure(kernel, "x=$(tail -c 200m /dev/zero | tr '\\0' a); true")
+    said = failure(kernel, "x=aaaaaaaa; while :; do x=$x$x; done")
     assert "of 48 MiB of memory was reached (peak 48 MiB)" in said or "limit of 48 MiB was" in said
     assert "%limits --memory 96m" in said
     assert kernel.run("true")[0]["status"] == "ok"
@@ -125,13 +125,13 @@ def test_a_cell_has_its_time(kernel):
 def test_what_a_command_uses_up_is_named(kernel, flags, limit, raised, script):
     said = failure(kernel, f"%%run {flags}\n{script}")
     assert f"the limit {limit} was reached" in said
-    assert f"raise it with %limits {raised}" in said
+    assert f"raise it with {raised}" in said
 
 
 def test_memory_that_a_command_uses_up_is_named(kernel):
     said = failure(kernel, "%%run --memory 32m\ntail -c 200m /dev/zero")
     assert "the limit of 32 MiB" in said
-    assert "%limits --memory 64m" in said
+    assert "raise it with --memory 64m" in said
 
 
 def test_no_core_is_dumped_and_timers_and_queues_are_bounded(kernel):
