@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -33,6 +34,11 @@ _SANE_ENV = {"PATH": bundle.DEFAULT_PATH, "LC_ALL": "C.UTF-8"}
 _MOST_TRIES = 3
 _STAYS_WARM_S = 0.02  # see `CgroupParent.warm_up`: another grace period
 _numbers = itertools.count(1)  # of the whole process: several runtimes share one state folder
+_NO_NAMESPACE = re.compile(r"(unshare|clone|namespace).*no space left on device", re.I | re.S)
+_ALLOW_NAMESPACES = (
+    "this host allows no more namespaces of some kind, most likely of networks; an administrator "
+    "can: sudo sysctl user.max_net_namespaces=15000 (container-kernel doctor names the kind)"
+)
 INIT_PATH = "/run/container-kernel-init"
 """Where the init process is mounted in a container, when the host has one to offer."""
 
@@ -197,6 +203,8 @@ class OciRuntime:
         self._global = [str(path), "--root", str(self._state_dir)]
         self._executable = path
         self._is_crun = path.name.startswith("crun")
+        # Root may lack the right to set it from outside.
+        self._sets_data = self._is_crun or not is_rootless
         if self._is_crun:
             self._executable = sealed.executable(path, run_dir)
             if is_rootless and cgroup is None:
@@ -232,7 +240,8 @@ class OciRuntime:
     ) -> Container:
         name = f"c{next(_numbers)}"
         folder = self._run_dir / "bundles" / name
-        held = hold(_counted(spec.limits, has_init), self.cgroup, name, nproc=not self._is_crun)
+        limits = _counted(spec.limits, has_init)
+        held = hold(limits, self.cgroup, name, nproc=not self._is_crun, data=self._sets_data)
         bundle.write(folder, spec, held)
         pid_file = folder / "pid"
         argv = ["run", "--detach", "--bundle", str(folder), "--pid-file", str(pid_file), name]
@@ -258,12 +267,15 @@ class OciRuntime:
         return container
 
     def _limit_from_outside(self, container: Container) -> None:
-        """What the runtime cannot set. crun would set RLIMIT_NPROC on itself first, and not be
-        able to start anything where the user has many processes.
+        """What the runtime cannot set: it is the first to be held to it. crun could not fork where
+        the user has many processes, and runc has no program with little memory.
         """
         limits = _counted(container.limits, container.has_init)
-        if self._is_crun and self.cgroup is None and limits.pids is not None:
-            processes.limit(container.pid, limits.pids)
+        alone = self.cgroup is None
+        if alone and self._is_crun and limits.pids is not None:
+            processes.limit(container.pid, resource.RLIMIT_NPROC, limits.pids)
+        if alone and not self._sets_data and limits.memory_bytes is not None:
+            processes.limit(container.pid, resource.RLIMIT_DATA, limits.memory_bytes)
         if limits.cpuset and not (self.cgroup and self.cgroup.has("cpuset")):
             processes.bind(container.pid, limits.cpuset)
 
@@ -287,7 +299,7 @@ class OciRuntime:
         spec_file, pid_file = folder / "process.json", folder / "pid"
         alone = self.cgroup is None
         limits = _counted(container.limits, container.has_init)
-        held = rlimits(limits, nproc=alone and not self._is_crun, data=alone)
+        held = rlimits(limits, nproc=alone and not self._is_crun, data=alone and self._sets_data)
         spec_file.write_text(json.dumps(process.to_spec(held)))
         argv = ["exec", "--detach", "--process", str(spec_file), "--pid-file", str(pid_file)]
         with strays.starting:
@@ -351,7 +363,10 @@ class OciRuntime:
             os.set_blocking(fd, False)
             said = said or _read_all(fd)
             os.close(fd)
-        raise RuntimeFailed((self.path.name, *argv[:1]), returncode, said)
+        error = RuntimeFailed((self.path.name, *argv[:1]), returncode, said)
+        if _NO_NAMESPACE.search(said):
+            error.hint = _ALLOW_NAMESPACES
+        raise error
 
 
 def _counted(limits: Limits, has_init: bool) -> Limits:

@@ -26,14 +26,14 @@ def members(pid: int) -> list[int]:
     return sorted(found)
 
 
-def limit(pid: int, most: int) -> None:
-    """Let the container of ``pid`` have at most ``most`` processes of one user (RLIMIT_NPROC).
+def limit(pid: int, number: int, most: int) -> None:
+    """Hold the container of ``pid`` to an rlimit, from outside, once it runs.
 
-    Since Linux 5.14 a user's processes are counted for each user namespace apart, and a container
-    has one of its own. This sets it from outside, once the container runs.
+    Since Linux 5.14 a user's processes (RLIMIT_NPROC) are counted for each user namespace apart,
+    and a container has one of its own.
     """
-    most = clamped(resource.RLIMIT_NPROC, most)
-    each(pid, lambda one: resource.prlimit(one, resource.RLIMIT_NPROC, (most, most)))
+    most = clamped(number, most)
+    each(pid, lambda one: resource.prlimit(one, number, (most, most)))
 
 
 def bind(pid: int, processors: Collection[int]) -> None:

@@ -59,7 +59,9 @@ def test_a_session_that_runs_is_held_at_once_and_keeps_its_variables(kernel, has
     assert kernel.run("%limits --pids 40 --shm 1m --cpuset 0")[0]["status"] == "ok"
     assert kernel.text("echo $x").strip() == "5"
     assert kernel.text("grep Cpus_allowed_list /proc/self/status").split()[-1] == "0"
-    assert "of 1 MiB of /dev/shm was reached" in failure(kernel, "head -c 2m /dev/zero >/dev/shm/x || (exit 3)")
+    assert "of 1 MiB of /dev/shm was reached" in failure(
+        kernel, "head -c 2m /dev/zero >/dev/shm/x || (exit 3)"
+    )
     kernel.run("rm /dev/shm/x")
     said = failure(kernel, f"( {BOMB} )")
     assert "the limit of 40 processes was reached" in said
