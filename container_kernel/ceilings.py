@@ -14,6 +14,7 @@ from typing import Any
 
 from .errors import CeilingExceeded, UsageError
 from .record import record, replace
+from .runtime import level
 from .runtime.limits import Limits
 
 FILE = Path("/etc/container-kernel/ceilings.toml")
@@ -107,12 +108,14 @@ def read(file: Path = FILE) -> Ceilings:
         isinstance(networks, list) and all(isinstance(one, str) for one in networks)
     ):
         raise UsageError(f"{file}: networks takes a list such as ['none'], found {networks!r}")
+    if (isolation := values.get("isolation")) is not None:
+        level.check_name(isolation)
     return Ceilings(
         most={
             name: _amount(file, key, values[key]) for key, name in _KEYS.items() if key in values
         },
         networks=None if networks is None else tuple(networks),
-        isolation=values.get("isolation"),
+        isolation=isolation,
         file=file,
     )
 
