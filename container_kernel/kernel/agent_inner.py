@@ -133,7 +133,8 @@ class AgentInner(Inner):
         if failure is None:
             publisher.ok()
         else:
-            self.listener.on_failed(self, task, failure)
+            self.listener.on_failed(self, task)
+            self.listener.on_error(self, task, failure)
             publisher.failure(failure)
         status = "ok" if failure is None else "error"
         self._finished(task, {"status": status, "execution_count": task.count})

@@ -250,10 +250,13 @@ class App:
         self.cells.watch_meters()
         self.inners.run_waiting()
 
-    def on_failed(self, inner: Inner, task: Task, reply: Dict) -> None:
-        """Nothing that was sent with it may run; which limits it met is told."""
+    def on_failed(self, inner: Inner, task: Task) -> None:
+        """Nothing that was sent with it may run."""
         self._collect_aborted(task.request)
-        self.watch.failed(inner, task, reply)
+
+    def on_error(self, inner: Inner, task: Task, content: Dict) -> None:
+        """Say which limits it has met."""
+        self.watch.failed(inner, task, content)
 
     def on_done(self, inner: Inner, task: Task, reply: Dict) -> None:
         """Its reply has been passed on already."""

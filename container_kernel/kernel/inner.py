@@ -63,8 +63,11 @@ class Listener(Protocol):
     def on_ready(self, inner: Inner) -> None:
         """It answers."""
 
-    def on_failed(self, inner: Inner, task: Task, reply: Dict) -> None:
+    def on_failed(self, inner: Inner, task: Task) -> None:
         """A cell failed; its reply has not been passed on yet."""
+
+    def on_error(self, inner: Inner, task: Task, content: Dict) -> None:
+        """A cell's error is shown; more may be said of it before the cell is idle."""
 
     def on_done(self, inner: Inner, task: Task, reply: Dict) -> None:
         """A cell's reply and idle have been passed on."""

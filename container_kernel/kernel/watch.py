@@ -35,9 +35,9 @@ class Watch:
                 timeout_s, lambda: self._is_late(inner, task, timeout_s)
             )
 
-    def failed(self, inner: Inner, task: Task, reply: Dict) -> None:
-        """The cell failed: say which limits it has met, if any. Its reply leaves after that."""
-        said = f"{inner.said} {reply.get('ename')}: {reply.get('evalue')}"
+    def failed(self, inner: Inner, task: Task, content: Dict) -> None:
+        """The cell failed: say which limits it has met, if any. It is not idle before that."""
+        said = f"{inner.said} {content.get('ename')}: {content.get('evalue')}"
         hits = inner.container.pressure.hits(said)
         if hits:
             from .limiting import note

@@ -236,7 +236,7 @@ class ZmqInner(Inner):
         del self._routes[message.parent_id]
         task = self.task if self.task and self.task.request.msg_id == route.msg_id else None
         if task is not None and message.content.get("status") == "error":
-            self.listener.on_failed(self, task, message.content)
+            self.listener.on_failed(self, task)
         self._relay(channel, message, route.message.identities)
         if task is not None:
             self._progress.reply = message.content
@@ -264,6 +264,8 @@ class ZmqInner(Inner):
             self._relay("iopub", message, message.identities)
             if is_current and self.task is not None and kind == "execute_input":
                 self.task.is_shown = True
+            if is_current and self.task is not None and kind == "error":
+                self.listener.on_error(self, self.task, message.content)
         if is_status and message.content.get("execution_state") == "idle":
             self._asked.pop(parent, None)
             if is_current:
@@ -277,7 +279,7 @@ class ZmqInner(Inner):
         if self.task is not task or self._progress.reply is not None or self.is_closed:
             return
         self._routes.pop(task.request.msg_id, None)
-        self.listener.on_failed(self, task, {})
+        self.listener.on_failed(self, task)
         error: BaseException = CellError("the kernel in the container did not answer this request")
         if self._progress.was_interrupted:  # ipykernel, before the cell's own code began to run
             error = KeyboardInterrupt()

@@ -9,6 +9,7 @@ import re
 import subprocess
 import time
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from pathlib import Path
 
 from .. import syscalls
@@ -91,10 +92,13 @@ class Host:
 
     def unbind(self, target: Path) -> None:
         """Undo `bind`."""
-        try:
+        with suppress(OSError):
             syscalls.umount(str(target), syscalls.MNT_DETACH)
-        except OSError:
-            pass
+        with suppress(OSError):
+            if target.name == "file":
+                target.unlink()
+                target = target.parent
+            target.rmdir()
 
 
 def find_tool(name: str) -> Path | None:

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from ..errors import HostError, RebaseRefused
+from ..folders import remove_tree
 from ..oci.digest import Digest
 from ..oci.spec import ImageConfig
 from ..record import record, replace
@@ -277,6 +278,7 @@ class Live:
         self.rootfs.discard()
         for bound in self._binds:
             self._host.unbind(bound)
+        remove_tree(self.ipc_dir)
 
     def _bind_work(self, directory: Path) -> Path:
         """Bind the notebook's folder so that what the user inside writes there is the owner's.
