@@ -39,6 +39,7 @@ _ALLOW_NAMESPACES = (
     "this host allows no more namespaces of some kind, most likely of networks; an administrator "
     "can: sudo sysctl user.max_net_namespaces=15000 (container-kernel doctor names the kind)"
 )
+_ROOM_FOR_RUNC = 256 * 1024**2
 INIT_PATH = "/run/container-kernel-init"
 """Where the init process is mounted in a container, when the host has one to offer."""
 
@@ -203,8 +204,7 @@ class OciRuntime:
         self._global = [str(path), "--root", str(self._state_dir)]
         self._executable = path
         self._is_crun = path.name.startswith("crun")
-        # Root may lack the right to set it from outside.
-        self._sets_data = self._is_crun or not is_rootless
+        self._is_rootless = is_rootless
         if self._is_crun:
             self._executable = sealed.executable(path, run_dir)
             if is_rootless and cgroup is None:
@@ -241,7 +241,9 @@ class OciRuntime:
         name = f"c{next(_numbers)}"
         folder = self._run_dir / "bundles" / name
         limits = _counted(spec.limits, has_init)
-        held = hold(limits, self.cgroup, name, nproc=not self._is_crun, data=self._sets_data)
+        held = hold(
+            limits, self.cgroup, name, nproc=not self._is_crun, data=self._sets_data(limits)
+        )
         bundle.write(folder, spec, held)
         pid_file = folder / "pid"
         argv = ["run", "--detach", "--bundle", str(folder), "--pid-file", str(pid_file), name]
@@ -266,6 +268,13 @@ class OciRuntime:
         self._limit_from_outside(container)
         return container
 
+    def _sets_data(self, limits: Limits) -> bool:
+        """Whether the runtime itself can run with this RLIMIT_DATA: runc needs some 90 MB. And
+        root may lack the right to set it from outside.
+        """
+        has_room = (limits.memory_bytes or 0) >= _ROOM_FOR_RUNC
+        return self._is_crun or not self._is_rootless or has_room
+
     def _limit_from_outside(self, container: Container) -> None:
         """What the runtime cannot set: it is the first to be held to it. crun could not fork where
         the user has many processes, and runc has no program with little memory.
@@ -274,7 +283,7 @@ class OciRuntime:
         alone = self.cgroup is None
         if alone and self._is_crun and limits.pids is not None:
             processes.limit(container.pid, resource.RLIMIT_NPROC, limits.pids)
-        if alone and not self._sets_data and limits.memory_bytes is not None:
+        if alone and not self._sets_data(limits) and limits.memory_bytes is not None:
             processes.limit(container.pid, resource.RLIMIT_DATA, limits.memory_bytes)
         if limits.cpuset and not (self.cgroup and self.cgroup.has("cpuset")):
             processes.bind(container.pid, limits.cpuset)
@@ -299,7 +308,9 @@ class OciRuntime:
         spec_file, pid_file = folder / "process.json", folder / "pid"
         alone = self.cgroup is None
         limits = _counted(container.limits, container.has_init)
-        held = rlimits(limits, nproc=alone and not self._is_crun, data=alone and self._sets_data)
+        held = rlimits(
+            limits, nproc=alone and not self._is_crun, data=alone and self._sets_data(limits)
+        )
         spec_file.write_text(json.dumps(process.to_spec(held)))
         argv = ["exec", "--detach", "--process", str(spec_file), "--pid-file", str(pid_file)]
         with strays.starting:

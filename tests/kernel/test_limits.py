@@ -131,9 +131,9 @@ def test_what_a_command_uses_up_is_named(kernel, flags, limit, raised, script):
 
 
 def test_memory_that_a_command_uses_up_is_named(kernel):
-    said = failure(kernel, "%%run --memory 32m\ntail -c 200m /dev/zero")
-    assert "the limit of 32 MiB" in said
-    assert "raise it with --memory 64m" in said
+    said = failure(kernel, "%%run --memory 256m\ntail -c 900m /dev/zero")
+    assert "the limit of 256 MiB" in said
+    assert "raise it with --memory 512m" in said
 
 
 def test_no_core_is_dumped_and_timers_and_queues_are_bounded(kernel):
