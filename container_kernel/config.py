@@ -14,8 +14,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from . import ceilings
+from .ceilings import Ceilings
 from .errors import UsageError
 from .record import field, fields, record, replace
+from .runtime import level
+from .runtime.limits import Limits
 
 _PACKAGE = Path(__file__).parent
 _FILE = "container_kernel_config"
@@ -39,6 +43,22 @@ class Config:
     """Most processes and threads of a build step."""
     shm_bytes: int = 64 * 1024**2
     """Size of /dev/shm in a container."""
+    swap_bytes: int = 0
+    """Swap of a run container, beside its memory."""
+    cpus: float | None = None
+    """How many processors a run container may use; None is all."""
+    scratch_bytes: int | None = None
+    """Most that run cells write outside of the notebook's folder; None is what the disk has."""
+    open_files: int = 1024 * 1024
+    """Most open files of a process in a run container."""
+    timeout_s: float | None = None
+    """The longest that one run cell or command may take."""
+    isolation: str | None = None
+    """The level below which no container is started: ``single-uid``, ``rootless`` or ``full``."""
+    metrics_folder: Path | None = None
+    """Where meters are written for a collector, in Prometheus' text format."""
+    ceilings: Ceilings = ceilings.NONE
+    """What the administrator of this host allows at most."""
     idle_freeze: float | None = None
     """So many seconds after the last cell or request everything in a session's containers stands
     still until the next; None is never."""
@@ -51,6 +71,32 @@ class Config:
     def run_memory_bytes(self) -> int:
         """The memory limit of a run container."""
         return self.memory_bytes or _host_memory_bytes() // 2
+
+    def run_limits(self, asked: Mapping[str, Any]) -> Limits:
+        """The limits of a run container: these settings', with what is asked for in their place.
+
+        Raises:
+            CeilingExceeded: the administrator does not allow what is asked for.
+        """
+        self.ceilings.check(asked)
+        limits = Limits(
+            memory_bytes=self.run_memory_bytes,
+            swap_bytes=self.swap_bytes,
+            pids=self.pids,
+            cpus=self.cpus,
+            disk=self.home,
+            open_files=self.open_files,
+            shm_bytes=self.shm_bytes,
+            scratch_bytes=self.scratch_bytes,
+            timeout_s=self.timeout_s,
+        )
+        return self.ceilings.lower(replace(limits, **asked))
+
+    @property
+    def build_limits(self) -> Limits:
+        """The limits of a build step, whose scratch is the layer to be."""
+        limits = Limits(memory_bytes=self.build_memory_bytes, pids=self.build_pids)
+        return replace(self.ceilings.lower(limits), scratch_bytes=None)
 
     @property
     def build_memory_bytes(self) -> int:
@@ -76,6 +122,7 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
         oci_runtime=environ.get("CONTAINER_KERNEL_RUNTIME") or None,
         environ=environ,
         user_home=user_home,
+        ceilings=ceilings.read(),
     )
     return _with_files(config, environ, user_home)
 
@@ -87,20 +134,23 @@ def _with_files(config: Config, environ: Mapping[str, str], user_home: Path) -> 
     ):
         return config  # traitlets takes 50 ms to import: only for those who use it
     values = _read_files(folders)
-    known = set(fields(Config)) - {"environ", "user_home"}
+    known = set(fields(Config)) - {"environ", "user_home", "ceilings"}
     unknown = sorted(set(values) - known)
     if unknown:
         raise UsageError(
             f"no setting c.ContainerKernel.{unknown[0]}",
             hint=f"settings are: {', '.join(sorted(known))}",
         )
-    for name in ("home", "base_folders"):
-        if name in values:
-            given = values[name]
-            values[name] = (
-                Path(given) if name == "home" else tuple(Path(folder) for folder in given)
-            )
-    _check_idle_freeze(values.get("idle_freeze"))
+    for name in ("home", "metrics_folder"):
+        if values.get(name) is not None:
+            values[name] = Path(values[name])
+    if "base_folders" in values:
+        values["base_folders"] = tuple(Path(folder) for folder in values["base_folders"])
+    for name, wants in _AMOUNTS.items():
+        _check_amount(name, values.get(name), wants)
+    if values.get("isolation") is not None:
+        level.check_name(values["isolation"])
+    config.ceilings.check(values)
     for variable, name in (
         ("CONTAINER_KERNEL_HOME", "home"),
         ("CONTAINER_KERNEL_RUNTIME", "oci_runtime"),
@@ -110,12 +160,27 @@ def _with_files(config: Config, environ: Mapping[str, str], user_home: Path) -> 
     return replace(config, **values)
 
 
-def _check_idle_freeze(value: object) -> None:
+_AMOUNTS = {
+    "idle_freeze": "seconds, as 600.0, or None for never",
+    "memory_bytes": "bytes, as 4 * 1024**3, or None for half of the host's",
+    "swap_bytes": "bytes, as 1024**3, or leave it out for none",
+    "pids": "a number, as 2048",
+    "build_pids": "a number, as 4096",
+    "shm_bytes": "bytes, as 64 * 1024**2",
+    "cpus": "a number of processors, as 1.5, or None for all",
+    "scratch_bytes": "bytes, as 2 * 1024**3, or None for what the disk has",
+    "open_files": "a number, as 4096",
+    "timeout_s": "seconds, as 600.0, or None for no limit",
+}
+
+
+def _check_amount(name: str, value: object, wants: str) -> None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if value is not None and not (is_number and 0 < value < math.inf):  # type: ignore[operator]
+        what = "seconds" if name in ("idle_freeze", "timeout_s") else "something countable"
         raise UsageError(
-            f"c.ContainerKernel.idle_freeze is {value!r}, not a number of seconds above 0",
-            hint="give seconds, as 600.0, or None for never",
+            f"c.ContainerKernel.{name} is {value!r}, not a number of {what} above 0",
+            hint=f"give {wants}",
         )
 
 

@@ -10,6 +10,8 @@ ContainerKernelError
 │   ├── DigestMismatch     .expected .found
 │   ├── StepFailed         .exit_code .tail
 │   ├── CommandFailed      .exit_code
+│   ├── CeilingExceeded    more was asked for than the administrator allows: .what
+│   ├── IsolationTooWeak   this host gives less than was asked for: .found .wanted
 │   ├── CellFailed         a cell sent to another kernel failed there: .ename .evalue .traceback
 │   ├── InnerKernelDied    what ran the cell inside the container ended; the next cell has a new one
 │   └── Interrupted        the user stopped it: nothing was frozen
@@ -120,6 +122,28 @@ class CommandFailed(CellError):
     def __init__(self, message: str, exit_code: int, *, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.exit_code = exit_code
+
+
+class CeilingExceeded(CellError):
+    """More was asked for than this host's administrator allows."""
+
+    def __init__(self, what: str, asked: str, most: str, file: str) -> None:
+        super().__init__(f"{what} may be {most} at most on this host ({file}), found {asked}")
+        self.hint = f"ask for {most}, or ask the administrator for more"
+        self.what = what
+
+
+class IsolationTooWeak(CellError):
+    """This host gives less isolation than the notebook or a setting asks for."""
+
+    process_exit_code = 3
+
+    def __init__(self, found: str, wanted: str, *, hint: str | None = None) -> None:
+        super().__init__(
+            f"isolation must be {wanted!r} or better, and is {found!r} here", hint=hint
+        )
+        self.found = found
+        self.wanted = wanted
 
 
 class CellFailed(CellError):

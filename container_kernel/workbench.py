@@ -7,11 +7,11 @@ again before the next run cell. Everything here is synchronous and meant for one
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .build import forecast, memory
 from .build.cancel import Cancel
@@ -25,7 +25,6 @@ from .errors import CellError, StoreError
 from .oci.digest import Digest
 from .record import record
 from .runtime import sweeper
-from .runtime.bundle import Limits
 from .runtime.host import Host
 from .runtime.live import Live, Wish
 from .runtime.lives import Lives
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from .build.builder import Builder
     from .config import Config
     from .oci.spec import ImageConfig
+    from .runtime.limits import Limits
 
 Parse = memory.Parse
 
@@ -82,9 +82,10 @@ class Workbench:
         self._above = _above
         self._stages = Stages()
         self.lives = Lives(self._open)
+        self.set_limits: dict[str, Any] = {}
+        self.required: str | None = None
         self._on_event: OnEvent = lambda _: None
         self._cancel: Cancel | None = None
-        self._foretold: Forecast | None = None
 
     # ------------------------------------------------------------ building
 
@@ -207,23 +208,22 @@ class Workbench:
 
     def _open(self, chain: Digest, config: ImageConfig, wish: Wish | None = None) -> Live:
         wish = wish or Wish(limits=self.limits())
+        self._check_level()
+        self.config.ceilings.check_network("host" if wish.host_network else "none")
         with disk_errors(self.store.home):
             return Live(self.host, self.store, chain, config, self._directory, wish)
 
-    def limits(
-        self,
-        *,
-        memory_bytes: int | None = None,
-        pids: int | None = None,
-        cpus: float | None = None,
-    ) -> Limits:
-        """Limits of a run container: the settings', with what is given in their place."""
-        return Limits(
-            memory_bytes=memory_bytes or self.config.run_memory_bytes,
-            pids=pids or self.config.pids,
-            cpus=cpus,
-            shm_bytes=self.config.shm_bytes,
-        )
+    def _check_level(self) -> None:
+        for wanted in (self.config.isolation, self.config.ceilings.isolation, self.required):
+            self.host.level.require(wanted)
+
+    def limits(self, asked: Mapping[str, Any] | None = None) -> Limits:
+        """Limits of a run container: the settings', in their place %limits', then what is given.
+
+        Raises:
+            CeilingExceeded: the administrator of the host does not allow it.
+        """
+        return self.config.run_limits(self.set_limits | dict(asked or {}))
 
     def freeze(self, tag: str | None = None, *, stage: str | None = None) -> Image:
         """Freeze what run cells wrote, as one layer on the stage's image; name it ``tag``.
@@ -309,20 +309,20 @@ class Workbench:
         if digest is None:
             return None
         config = self.store.image_config(self.store.manifest(digest))
-        found = Forecast(
-            known.current or Base.stage, self.store.image_chain(config), config, self.limits()
-        )
-        self._foretell(found, image)
-        if early is not None and found == Forecast(
+        found = self._forecast(known.current or Base.stage, self.store.image_chain(config), config)
+        if early is not None and found == self._forecast(
             early[0], early[1].chain_id, early[1].config, early[1].limits
         ):
             self.lives.adopt(*early)
+        else:
+            forecast.write(self.store.home, forecast.name_of(self._notebook, image), found)
         return found.stage, self.lives.on(found.stage, found.chain_id, config)
 
-    def _foretell(self, found: Forecast, image: str | None = None) -> None:
-        if found != self._foretold:
-            self._foretold = found
-            forecast.write(self.store.home, forecast.name_of(self._notebook, image), found)
+    def _forecast(
+        self, stage: str, chain: Digest, config: ImageConfig, limits: Limits | None = None
+    ) -> Forecast:
+        """With the limits of the next kernel, which nobody has told of others yet."""
+        return Forecast(stage, chain, config, limits or self.config.run_limits({}))
 
     def kernel_of(self, chain_id: Digest) -> str | None:
         """What the kernel on that image said of itself, as ``remember_kernel`` was told."""
@@ -336,12 +336,13 @@ class Workbench:
         memory.write(self.store.index, self._notebook, self._stages)
         stage = self._stages.find(None)
         if image := stage.image:
-            found = Forecast(stage.name, image.chain_id, image.config, self.limits())
-            self._foretell(found)
+            found = self._forecast(stage.name, image.chain_id, image.config)
+            forecast.write(self.store.home, forecast.name_of(self._notebook), found)
 
     # ------------------------------------------------------------ solving
 
     def _solve(self, stage: Stage, until: str | None, on_event: OnEvent, cancel: Cancel) -> None:
+        self._check_level()
         self._on_event, self._cancel = on_event, cancel
         self._builder.solve(stage, until, on_event, cancel)
 
@@ -353,10 +354,9 @@ class Workbench:
         from .build.execute import Workplace
 
         config = self.config
-        limits = Limits(memory_bytes=config.build_memory_bytes, pids=config.build_pids)
         known = site.collect(config.environ, config.user_home)
         return Builder(
-            Workplace(self.host, self.store, known, limits),
+            Workplace(self.host, self.store, known, config.build_limits),
             self._directory,
             config.base_folders,
             use_cache=self._use_cache,

@@ -19,8 +19,8 @@ from container_kernel.build.execute import Workplace
 from container_kernel.build.source import Bases
 from container_kernel.errors import HostError
 from container_kernel.runtime import janitor, namespace
-from container_kernel.runtime.bundle import Limits
 from container_kernel.runtime.host import Host, find_tool
+from container_kernel.runtime.limits import Limits
 from container_kernel.store.store import Store
 
 _entered = None

@@ -26,7 +26,7 @@ ROOMS = [
         "build",
         "workbench",
     ),
-    *("config", "display", "kernel", "cluster", "cli", "__main__"),
+    *("ceilings", "config", "display", "kernel", "cluster", "cli", "__main__"),
 ]
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE / "_images")
 JUPYTER = {"ipykernel", "jupyter_client", "jupyter_core", "nbclient", "nbformat", "traitlets"}

@@ -44,7 +44,10 @@ WRONG_USE = [
     (["image"], "required: COMMAND"),
     (["image", "save", "x"], "required: -o"),
     (["image", "save", "x", "-o", "y", "--format", "zip"], "invalid choice: 'zip'"),
-    (["exec", "--memory", "lots", "--", "true"], "a size such as 512m or 2g, found 'lots'"),
+    (
+        ["exec", "--memory", "lots", "--", "true"],
+        "a size from 6m on, such as 512m or 2g, found 'lots'",
+    ),
     (["exec", "--net", "bridge", "--", "true"], "invalid choice: 'bridge'"),
     (["install", "--user", "--sys-prefix"], "not allowed with argument"),
     (["install", "--name", "a b"], "found 'a b'"),

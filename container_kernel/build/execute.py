@@ -24,11 +24,13 @@ from ..oci.changeset import Clamp, tree_digest
 from ..oci.digest import Digest, extend_chain
 from ..record import field, record
 from ..runtime import profile
-from ..runtime.bundle import DEFAULT_PATH, ContainerSpec, Limits, Mount, Process
-from ..runtime.container import Container, Exit
+from ..runtime.bundle import DEFAULT_PATH, ContainerSpec, Mount, Process
+from ..runtime.container import Container
+from ..runtime.ended import Exit
 from ..runtime.host import Host
 from ..runtime.identity import check_directory, resolve_user
 from ..runtime.init_layer import InitLayer
+from ..runtime.limits import Limits
 from ..runtime.rootfs import Rootfs
 from ..store.snapshots import Active, Snapshot
 from ..store.store import Store
@@ -333,11 +335,15 @@ def _site_folder(place: Workplace, files: Mapping[str, str]) -> Path:
 
 
 def _failure(title: str, exit_: Exit, tail: tuple[str, ...]) -> StepFailed:
+    hits = [hit.clause for hit in exit_.hits if not exit_.out_of_memory or hit.flag != "--memory"]
+    hint = "the steps before it are frozen; change this cell and run it again to go on"
+    if any(hit.flag == "--pids" for hit in exit_.hits):
+        hint = f"c.ContainerKernel.build_pids raises the limit; {hint}"
     return StepFailed(
-        f"{title}: the command {exit_}",
+        "; ".join([f"{title}: the command {exit_}", *hits]),
         exit_code=exit_.status,
         tail=tail,
-        hint="the steps before it are frozen; change this cell and run it again to go on",
+        hint=hint,
     )
 
 

@@ -11,12 +11,13 @@ import binascii
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from ..errors import ContainerKernelError
 from ..oci.digest import Digest
 from ..oci.image_config import ImageConfig
 from ..record import asdict, record
-from ..runtime.bundle import Limits
+from ..runtime.limits import Limits
 
 
 @record
@@ -47,7 +48,8 @@ def read(home: Path, name: str) -> Forecast | None:
         if said["name"] != name or said["store"] != _store(home):
             return None
         config = ImageConfig.from_json(said["config"].encode())
-        return Forecast(said["stage"], Digest(said["chain_id"]), config, Limits(**said["limits"]))
+        limits = _limits_of(**said["limits"])
+        return Forecast(said["stage"], Digest(said["chain_id"]), config, limits)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ContainerKernelError):
         return None
 
@@ -60,7 +62,7 @@ def write(home: Path, name: str, forecast: Forecast) -> None:
         "stage": forecast.stage,
         "chain_id": str(forecast.chain_id),
         "config": forecast.config.to_json().decode(),
-        "limits": asdict(forecast.limits),
+        "limits": _said_of(forecast.limits),
     }
     file = _file(home, name)
     fresh = file.with_suffix(f".{os.getpid()}")
@@ -70,6 +72,14 @@ def write(home: Path, name: str, forecast: Forecast) -> None:
         fresh.rename(file)
     except OSError:
         return
+
+
+def _said_of(limits: Limits) -> dict[str, Any]:
+    return asdict(limits) | {"disk": limits.disk and str(limits.disk)}
+
+
+def _limits_of(*, disk: str | None, cpuset: list[int], **others: Any) -> Limits:
+    return Limits(disk=Path(disk) if disk else None, cpuset=tuple(cpuset), **others)
 
 
 def _file(home: Path, name: str) -> Path:

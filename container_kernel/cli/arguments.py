@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from .. import __version__
 from ..errors import UsageError
-from ..kernel import values
+from ..kernel.limit_flags import LIMIT_FLAGS
 
 Options = argparse.Namespace
 FORMATS = ("oci-archive", "docker-archive", "oci")
@@ -111,10 +111,10 @@ def _shell(commands: Commands[Parser]) -> None:
 def _add_container(made: Parser) -> None:
     made.add_argument("--image", metavar="REF", help="a tag, a base or a notebook")
     made.add_argument("--net", choices=("host", "none"), default="none")
-    made.add_argument("--memory", type=_value(values.memory), metavar="SIZE", help="such as 512m")
-    made.add_argument("--cpus", type=_value(values.cpus), metavar="NUMBER", help="such as 1.5")
-    made.add_argument("--pids", type=_value(values.count), metavar="NUMBER")
-    made.add_argument("--timeout", type=_value(values.duration), metavar="TIME", help="such as 30s")
+    for flag in LIMIT_FLAGS:
+        made.add_argument(
+            f"--{flag.name}", type=_value(flag.read), metavar=flag.value, help=flag.help
+        )
 
 
 def _value(read: Callable[[str], object]) -> Callable[[str], object]:

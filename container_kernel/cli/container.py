@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from ..build.events import Event, OnEvent, StepFinished
 from ..build.step import Base
 from ..errors import UsageError
+from ..kernel import limiting
+from ..kernel.limit_flags import asked
 from ..runtime.live import Live, Wish
 from .arguments import Options
 from .build import Bench, bench
@@ -21,6 +23,7 @@ from .terminal import Terminal, command
 
 if TYPE_CHECKING:
     from ..runtime.container import Container
+    from ..runtime.ended import Exit
 
 TIMED_OUT = 124  # as timeout(1) has it
 _CHUNK = 65536
@@ -32,19 +35,23 @@ def execute(options: Options, report: Report) -> int:
     if not words:
         raise UsageError("exec needs a command", hint="write it after --, as in: exec -- ls -l")
     with bench(Path.cwd(), report) as here:
-        live = _fresh(options, here)
+        live = _fresh(options, here, report)
         stdin = _Stdin()
         try:
             container = live.start(words, {}, stdin=stdin.read_end)
             stdin.begin()
             outputs = {1: bytearray(), 2: bytearray()} if report.is_json else None
-            watch = _Watch(container, here, options.timeout)
+            timeout_s = live.limits.timeout_s
+            watch = _Watch(container, here, timeout_s)
             is_late = watch.carry(outputs)
-            code = TIMED_OUT if is_late else container.delete().status
+            exit_ = container.delete()
+            code = TIMED_OUT if is_late else exit_.status
         finally:
             live.close()
     if is_late:
-        report.note(f"stopped: it ran longer than {options.timeout:g} s")
+        report.note(f"stopped: it ran longer than {timeout_s:g} s; give it more with --timeout")
+    else:
+        _explain(exit_, report)
     if outputs is not None:
         shown = {name: outputs[fd].decode(errors="replace") for fd, name in _NAMES.items()}
         report.result({"exit_code": code, **shown}, "")
@@ -60,14 +67,16 @@ def shell(options: Options, report: Report) -> int:
         options.words = _words(options) or ["sh"]
         return execute(options, report)
     with bench(Path.cwd(), report) as here:
-        live = _fresh(options, here)
+        live = _fresh(options, here, report)
         terminal = Terminal()
         try:
             container = live.start(command(_words(options)), {}, stdin=terminal.slave)
             terminal.close_slave()
             with terminal.attached():
                 _converse(terminal, container)
-            return container.delete().status
+            exit_ = container.delete()
+            _explain(exit_, report)
+            return exit_.status
         finally:
             live.close()
 
@@ -77,16 +86,30 @@ def _words(options: Options) -> list[str]:
     return words[1:] if words[:1] == ["--"] else words
 
 
-def _fresh(options: Options, here: Bench) -> Live:
+def _fresh(options: Options, here: Bench, report: Report) -> Live:
     """A container context on the image that was asked for."""
     reference = options.image or _only_notebook()
     base = Base(reference)
     workbench = here.workbench
     on_event = _unless_cached(here.on_event)
     workbench.build(None, base.title, (base,), on_event=on_event, cancel=here.cancel)
-    limits = workbench.limits(memory_bytes=options.memory, pids=options.pids, cpus=options.cpus)
+    wanted = asked({name.replace("_", "-"): value for name, value in vars(options).items()})
+    limits = workbench.limits(wanted)
+    if note := limiting.unheld(wanted, limits, workbench.host.runtime.cgroup):
+        report.note(note.rstrip())
     wish = Wish(host_network=options.net == "host", limits=limits)
     return workbench.fresh(here.image(), wish)
+
+
+def _explain(exit_: Exit, report: Report) -> None:
+    """Say which limits it met, if it failed on some."""
+    if exit_.hits:
+        message = f"the command {exit_}"
+        report.note(f"{limiting.with_limits(message, exit_.hits)}\nhint: {_hints(exit_)}")
+
+
+def _hints(exit_: Exit) -> str:
+    return "; ".join(f"raise it with {hit.flag} {hit.raised}" for hit in exit_.hits)
 
 
 def _unless_cached(on_event: OnEvent) -> OnEvent:

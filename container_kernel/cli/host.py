@@ -13,8 +13,8 @@ from ..errors import HostError, UsageError
 from ..kernel import frozen, values
 from ..kernel.frozen import Frozen
 from ..record import asdict
-from ..runtime import host, namespace
-from ..runtime.host import Finding
+from ..runtime import namespace, probe
+from ..runtime.probe import Finding
 from .arguments import Options
 from .report import Report
 
@@ -26,23 +26,29 @@ def doctor(_options: Options, report: Report) -> int:
     from ..config import load
 
     config = load()
+    lacking = probe.namespaces()
     try:
         here = namespace.enter(os.environ)
     except HostError as error:
         remedy = "" if error.hint == HostError.hint else error.hint or ""
-        finding = host.Finding("namespaces", error.message, False, remedy)
+        finding = Finding("namespaces", error.message, False, remedy)
         return _tell([finding], report)
-    return _tell(host.probe(here, config.oci_runtime), report)
+    return _tell([*lacking, *probe.probe(here, config.oci_runtime)], report)
 
 
 def _tell(findings: list[Finding], report: Report) -> int:
-    rows = [("ok" if f.is_ok else "LACK", f.name, f.found) for f in findings]
-    remedies = [f"{f.name}: {f.remedy}" for f in findings if not f.is_ok and f.remedy]
+    rows = [(_mark(f), f.name, f.found) for f in findings]
+    remedies = [f"{f.name}: {f.remedy}" for f in findings if _mark(f) != "ok" and f.remedy]
+    remedies = list(dict.fromkeys(remedies))
     text = "\n".join([markup.columns(rows, "<<<"), *(["", *remedies] if remedies else [])])
     is_able = not any(f.name in NEEDED and not f.is_ok for f in findings)
     data = {"ok": is_able, "findings": [asdict(f) for f in findings]}
     report.result(data, text)
     return 0 if is_able else HostError.process_exit_code
+
+
+def _mark(finding: Finding) -> str:
+    return "LACK" if not finding.is_ok else "warn" if finding.cves else "ok"
 
 
 def install(options: Options, report: Report) -> int:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _LINE_LIMIT = 64 << 20
 _RETRY_S = 0.002
+_TAIL = 2000
 _OUTPUTS = {"display_data", "update_display_data", "execute_result", "clear_output"}
 _COMMS = {"comm_open", "comm_msg", "comm_close"}
 _REMEMBERED = 200
@@ -105,6 +106,7 @@ class AgentInner(Inner):
         self._streams[name].write(data)
 
     def _publish_text(self, name: str, text: str) -> None:
+        self.said = (self.said + text)[-_TAIL:]
         if self._last is not None:
             self._last.stream(name, text)
 
@@ -131,6 +133,7 @@ class AgentInner(Inner):
             publisher.ok()
         else:
             self.listener.on_failed(self, task)
+            self.listener.on_error(self, task, failure)
             publisher.failure(failure)
         status = "ok" if failure is None else "error"
         self._finished(task, {"status": status, "execution_count": task.count})

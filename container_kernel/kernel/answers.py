@@ -106,4 +106,6 @@ class Answers:
         return inner.container if inner is not None and inner.container.poll() is None else None
 
     def _introduce(self, request: Request) -> None:
-        self._answer(request, kernel_info(__version__, self._app.inners.last_info))
+        self._answer(
+            request, kernel_info(__version__, self._app.inners.last_info, self._app.isolation)
+        )

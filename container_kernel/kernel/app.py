@@ -24,6 +24,7 @@ from .inners import GRACE_S, Inners
 from .loop import Loop, guarded
 from .publisher import Publisher, abort
 from .queue import ShellQueue
+from .watch import Watch
 from .wire import ConnectionInfo, Dict
 from .worker import Worker
 
@@ -47,6 +48,8 @@ class App:
         self.queue = ShellQueue(self._start)
         self.answers = Answers(self, info.ports)
         self.idle = Idle(self.loop, self.worker, self._is_busy, self.inners.containers)
+        self.watch = Watch(self.front, self.loop, self.interrupt)
+        self.isolation = ""
         self.count = 0
         self._make_cells = make_cells
         self._cells: OwnCells | None = None
@@ -141,7 +144,7 @@ class App:
         if cell is not None:
             self._begin_own(publisher, task)
             self.cells.run(publisher, cell)
-        elif not self.inners.run_now(task):
+        elif not self.inners.run_now(task, self.watch.begin):
             self._run_when_ready(publisher, task, code)
 
     def _begin_own(self, publisher: Publisher, task: Task) -> None:
@@ -165,6 +168,7 @@ class App:
         def run(inner: Inner) -> None:
             if notice := self.inners.take_notice():
                 publisher.stream("stderr", notice)
+            self.watch.begin(inner, task)
             inner.execute(task)
 
         self.inners.when_ready(run, lambda: self.cells.find_live(publisher), failed)
@@ -243,14 +247,20 @@ class App:
             self.answers.introductions.end_wait()
             self.cells.note_kernel(inner)
         self.idle.start(self.cells.idle_freeze_s)
+        self.cells.watch_meters()
         self.inners.run_waiting()
 
     def on_failed(self, inner: Inner, task: Task) -> None:
         """Nothing that was sent with it may run."""
         self._collect_aborted(task.request)
 
+    def on_error(self, inner: Inner, task: Task, content: Dict) -> None:
+        """Say which limits it has met."""
+        self.watch.failed(inner, task, content)
+
     def on_done(self, inner: Inner, task: Task, reply: Dict) -> None:
         """Its reply has been passed on already."""
+        self.watch.end()
         if self._take_answer(task, reply):
             return
         self._publisher = None
@@ -260,6 +270,7 @@ class App:
 
     def on_death(self, inner: Inner) -> None:
         """Tell the cell that ran in it."""
+        self.watch.end()
         task, publisher = inner.task, self._publisher
         error = self.inners.died(inner)
         if self._take_answer(task, None):
@@ -310,6 +321,7 @@ def serve(
     make_cells: Callable[[App], OwnCells],
     language: str = "",
     head_start: HeadStart | None = None,
+    isolation: str = "",
 ) -> None:
     """Be a kernel at ``info`` until shut down, then end the process.
 
@@ -321,6 +333,7 @@ def serve(
     """
     app = App(info, make_cells)
     app.inners.last_info = expected(language)
+    app.isolation = isolation
     if head_start is not None and head_start.is_starting and not head_start.is_guess:
         app.inners.last_info = head_start.info or app.inners.last_info
         if not head_start.info:

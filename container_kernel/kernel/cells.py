@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .head_start import HeadStart
     from .inner import Inner
     from .launch import Choice
+    from .metrics import Metrics
 
 
 @record
@@ -62,6 +63,7 @@ class OwnCells:
         self._made = head_start.workbench if head_start else None
         self._cancel: Cancel | None = None
         self._restart: bool | None = None
+        self._metrics: Metrics | None = None
         self.has_base = False
 
     def parse(self, code: str) -> BuildCell | CommandCell | None:
@@ -133,6 +135,7 @@ class OwnCells:
                     self._directory,
                     inner.info if inner else {},
                     self._app.front.outputs,
+                    self._app.inners.has_run,
                 )
                 for command in cell.commands:
                     cancel.check()
@@ -248,6 +251,8 @@ class OwnCells:
 
     def close(self) -> None:
         """Close the workbench, after what the worker has to do before."""
+        if self._metrics is not None:
+            self._metrics.close()
         if self._made is not None:
             self._app.worker.submit(self._made.close, lambda *_: None)
 
@@ -291,6 +296,18 @@ class OwnCells:
             self._app.worker.submit(
                 lambda: workbench.remember_kernel(chain_id, info), lambda *_: None
             )
+
+    def watch_meters(self) -> None:
+        """Have the meters written where the settings say so, from the first container on."""
+        workbench = self._made
+        if workbench is None or workbench.config.metrics_folder is None or self._metrics:
+            return
+        from .metrics import Metrics
+
+        name = workbench.host.namespace.run_dir.name
+        folder = workbench.config.metrics_folder
+        self._metrics = Metrics(self._app.loop, folder, name, self._app.inners.by_stage)
+        self._metrics.start()
 
     # Completion and help
 
@@ -344,10 +361,12 @@ class Screen:
         """A build's event; from the worker."""
         self._loop.call_soon(lambda: self._board.on_event(event))
 
-    def show(self, data: Dict) -> None:
-        """A display; from the worker."""
-        content = {"data": data, "metadata": {}, "transient": {}}
-        self._loop.call_soon(lambda: self._output("display_data", content))
+    def show(self, data: Dict, *, display_id: str | None = None, is_update: bool = False) -> None:
+        """A display, or another picture in place of one; from the worker."""
+        transient = {"display_id": display_id} if display_id else {}
+        content = {"data": data, "metadata": {}, "transient": transient}
+        kind = "update_display_data" if is_update else "display_data"
+        self._loop.call_soon(lambda: self._output(kind, content))
 
     def stream(self, name: str, text: str) -> None:
         """Text of stdout or stderr; from the worker."""

@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from ..record import record, replace
 from . import values
+from .limit_flags import LIMIT_FLAGS
 
 
 @record
@@ -100,14 +101,9 @@ _PIP_FLAGS = (
     Flag("--extra-index-url", "look here too", "URL", repeats=True),
     *_SESSION,
 )
-_LIMITS = (
-    Flag("--net", "host shares the host's network; default none", "host|none",
-         choices=("host", "none"), default="none"),
-    Flag("--memory", "the most memory, for example 512m or 2g", "SIZE", read=values.memory),
-    Flag("--cpus", "how many processors, for example 1.5", "NUMBER", read=values.cpus),
-    Flag("--pids", "the most processes and threads", "NUMBER", read=values.count),
-    Flag("--timeout", "stop after this long, for example 30s or 5m", "TIME", read=values.duration),
-)  # fmt: skip
+_LIMITS = tuple(Flag(f"--{one.name}", one.help, one.value, read=one.read) for one in LIMIT_FLAGS)
+_NET = Flag("--net", "host shares the host's network; default none", "host|none",
+            choices=("host", "none"), default="none")  # fmt: skip
 
 _BUILD = (
     Magic(
@@ -229,7 +225,7 @@ _COMMANDS = (
     Magic(
         name="run", takes="[CMD]...", is_cell=True, is_verbatim=True, flags=(
             _STAGE, Flag("--image", "an image instead: what %base takes", "REF", kind="tag"),
-            *_LIMITS,
+            _NET, *_LIMITS,
             Flag("--as-root", "be root of the image, with root's usual rights"),
             Flag("--stdin", "a file of the notebook's folder as its input", "FILE", kind="path"),
             Flag("--stdin-cell", "what a cell printed: its number, its id, or last", "CELL"),
@@ -240,6 +236,34 @@ _COMMANDS = (
         details="Without CMD the body is a shell script; with CMD the body is its input. "
         "The container is gone afterwards.",
         example="%%run --memory 512m --timeout 30s python3\nprint('hello')",
+    ),
+    Magic(
+        name="limits", flags=(
+            *_LIMITS, Flag("--restart", "where a limit takes a new session, start one"), _JSON,
+        ),
+        summary="Show or set the limits of the live container.",
+        details="Without flags: what each limit is, by what it is held on this host, and how much "
+        "is used. What is set holds for this notebook's containers until its kernel ends.",
+        example="%limits --memory 4g --pids 512",
+    ),
+    Magic(
+        name="top", flags=(
+            Flag("--once", "one picture, and go on"),
+            Flag("--interval", "time between pictures; default 1s", "TIME", read=values.duration),
+            _JSON,
+        ),
+        summary="Show what the containers use, live.",
+        details="Processor, memory, processes and disk of each running container, until the cell "
+        "is interrupted.",
+        example="%top --once",
+    ),
+    Magic(
+        name="isolation", takes="[require] [LEVEL]",
+        summary="Show how isolated containers are here, or require it.",
+        details="Levels, best first: full (limits are held by cgroups), rootless (by rlimits), "
+        "single-uid (all owners in an image are one). A cell with require fails where this host "
+        "gives less, and so does what follows.",
+        example="%isolation require full",
     ),
     Magic(name="help", takes="[NAME]", summary="Show these magics, or one of them.",
           kind="magic", example="%help pip"),

@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING
 
 from ..build.inputs import Entry, Folder
 from ..display import amounts
-from ..errors import BadArguments, CellError
+from ..errors import BadArguments, CellError, CommandFailed
 from ..runtime.live import Wish
-from . import images
+from . import images, limiting
 from .arguments import Arguments
+from .limit_flags import asked
 from .magics import Command
 from .pump import pump
 
 if TYPE_CHECKING:
     from ..build.events import Image
-    from ..runtime.container import Usage
+    from ..runtime.ended import Usage
     from ..runtime.live import Live
     from .verbs import Context
 
@@ -39,6 +40,7 @@ def run(command: Command, context: Context) -> None:
         _close(stdin)
         raise
     try:
+        heard = limiting.Listening(context.screen.stream)
         argv = list(args.words) or ["sh", "-c", command.body or ""]
         started = time.monotonic()
         try:
@@ -46,7 +48,9 @@ def run(command: Command, context: Context) -> None:
         finally:
             _close(stdin)
         try:
-            pump(container, context.screen.stream, context.cancel, timeout_s=args["timeout"])
+            pump(container, heard, context.cancel, timeout_s=live.limits.timeout_s)
+        except CommandFailed as error:
+            raise limiting.explained(error, container, heard.said) from None
         finally:
             if args["meters"]:
                 shown = _meters(time.monotonic() - started, container.usage())
@@ -58,13 +62,10 @@ def run(command: Command, context: Context) -> None:
 def _open(args: Arguments, context: Context) -> Live:
     workbench = context.workbench
     image = _image(args, context)
-    limits = workbench.limits(memory_bytes=args["memory"], pids=args["pids"], cpus=args["cpus"])
-    if (args["memory"] or args["cpus"]) and workbench.host.runtime.cgroup is None:
-        context.screen.stream(
-            "stderr",
-            "--memory and --cpus are not in force: this host lends us no cgroup "
-            "(container-kernel doctor tells more)\n",
-        )
+    wanted = asked(args.flags)
+    limits = workbench.limits(wanted)
+    if note := limiting.unheld(wanted, limits, workbench.host.runtime.cgroup):
+        context.screen.stream("stderr", note)
     wish = Wish(host_network=args["net"] == "host", limits=limits, as_root=args["as-root"])
     return workbench.fresh(image, wish)
 

@@ -46,11 +46,11 @@ def expected(language: str) -> Dict:
     return {"language_info": {"name": language, "version": "", **_OTHERS.get(language, {})}}
 
 
-def kernel_info(version: str, inner: Dict) -> Dict:
+def kernel_info(version: str, inner: Dict, isolation: str = "") -> Dict:
     """The reply's content. ``inner`` is the inner kernel's own, empty before there is one.
 
     Front ends ask once, when they connect: what is said before the container exists must suit it.
-    So the language is Python until an image says otherwise.
+    So the language is Python until an image says otherwise. ``isolation`` is what this host gives.
     """
     info: Dict = {
         "status": "ok",
@@ -63,6 +63,8 @@ def kernel_info(version: str, inner: Dict) -> Dict:
         "supported_features": [],
         "debugger": False,
     }
+    if isolation:
+        info["banner"] += f"\n{isolation}"
     if isinstance(inner.get("supported_features"), list):
         del info["debugger"]  # the older way to say it
     for key, kind in _INNERS_OWN.items():

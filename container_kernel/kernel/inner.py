@@ -66,6 +66,9 @@ class Listener(Protocol):
     def on_failed(self, inner: Inner, task: Task) -> None:
         """A cell failed; its reply has not been passed on yet."""
 
+    def on_error(self, inner: Inner, task: Task, content: Dict) -> None:
+        """A cell's error is shown; more may be said of it before the cell is idle."""
+
     def on_done(self, inner: Inner, task: Task, reply: Dict) -> None:
         """A cell's reply and idle have been passed on."""
 
@@ -98,6 +101,8 @@ class Inner(ABC):
         self.is_guess = False  # nobody has asked for it, yet
         self.has_run = False
         self.task: Task | None = None
+        self.said = ""
+        """The end of what the cell wrote, as far as that can be known."""
         self.process = Process(launched.container, self.loop, self._on_output, self._ended)
         self._patience = self.loop.call_later(READY_TIMEOUT_S, self._give_up)
 

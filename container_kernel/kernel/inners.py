@@ -79,11 +79,12 @@ class Inners:
         """The cell that an inner kernel runs."""
         return self.current.task if self.current else None
 
-    def run_now(self, task: Task) -> bool:
-        """Run a cell if nothing must be made ready first; else False."""
+    def run_now(self, task: Task, before: Callable[[Inner, Task], object]) -> bool:
+        """Run a cell, after ``before``, if nothing must be made ready first; else False."""
         inner = self.ready
         if inner is None or self.is_stale or self._is_preparing:
             return False
+        before(inner, task)
         inner.execute(task)
         return True
 
@@ -142,6 +143,10 @@ class Inners:
     def is_busy(self) -> bool:
         """Whether one is being made ready, or has something to do."""
         return self._is_preparing or self.is_waiting or any(i.is_busy for i in self._all.values())
+
+    def by_stage(self) -> dict[str, Container]:
+        """The containers they run in, by stage."""
+        return {stage: inner.container for stage, inner in self._all.items()}
 
     def containers(self) -> list[Container]:
         """Those they run in."""
@@ -267,6 +272,12 @@ def _obituary(inner: Inner) -> InnerKernelDied:
     else:
         what = f"the kernel could not start: it {exit_ or 'ended'}"
     text = "\n".join([what, *(f"  {line}" for line in inner.last_words())])
+    hits = exit_.hits if exit_ is not None else ()
+    if inner.is_ready and hits:
+        from .limiting import hints, with_limits
+
+        hint = f"{hints(hits)}; {InnerKernelDied.hint}"
+        return InnerKernelDied(with_limits(text, hits), hint=hint)
     if inner.is_ready:
         return InnerKernelDied(text)
     return InnerKernelDied(text, hint="change the build cells so that it can, then run this again")

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from .loop import Loop, Timer
 
 if TYPE_CHECKING:
-    from ..runtime.container import Container, Exit
+    from ..runtime.container import Container
+    from ..runtime.ended import Exit
 
 _CHUNK = 1 << 16
 _TAIL_BYTES = 4096

@@ -53,7 +53,11 @@ def pump(
     if interrupted_at is not None:
         raise Interrupted("interrupted")
     if is_late:
-        raise CommandFailed(f"the command was stopped after {timeout_s:g} s", 124)
+        raise CommandFailed(
+            f"the command was stopped after {timeout_s:g} s, the limit of its time",
+            124,
+            hint="give it more with --timeout",
+        )
     exit_ = container.wait()
     if exit_ is not None and (exit_.code or exit_.signal):
         raise CommandFailed(f"the command {exit_}", exit_.status)

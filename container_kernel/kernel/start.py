@@ -63,7 +63,7 @@ def main(arguments: Sequence[str], namespace: Namespace | HostError) -> None:
         given = Given.of(start.image, start.spec) if start.image is not None else None
         return OwnCells(app, opening.workbench, opening.notebook, head_start, given)
 
-    serve(info, make_cells, start.language, head_start)
+    serve(info, make_cells, start.language, head_start, _isolation(namespace, head_start))
 
 
 def read(arguments: Sequence[str]) -> Start:
@@ -81,6 +81,15 @@ def read(arguments: Sequence[str]) -> Start:
     if "file" not in values:
         sys.exit(_USAGE)
     return Start(**values)
+
+
+def _isolation(namespace: Namespace | HostError, head_start: HeadStart | None) -> str:
+    """What this host gives, as far as that is known without a wait."""
+    if isinstance(namespace, HostError):
+        return f"no isolation, so no containers: {namespace.message}"
+    if head_start is None or head_start.workbench is None:
+        return ""
+    return str(head_start.workbench.host.level)
 
 
 def _is_trait(name: str) -> bool:

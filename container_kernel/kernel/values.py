@@ -33,10 +33,85 @@ def memory(text: str) -> int:
     Raises:
         ValueError: it is no amount, or one that no container can have.
     """
-    amount = size(text)
-    if not LEAST_MEMORY <= amount < 1 << 60:
-        raise ValueError("a size from 6m on, such as 512m or 2g")
+    return _size(text, LEAST_MEMORY, "a size from 6m on, such as 512m or 2g")
+
+
+def swap(text: str) -> int:
+    """Bytes of swap, none included.
+
+    Raises:
+        ValueError: it is no amount.
+    """
+    return 0 if text == "0" else _size(text, 1, "0, or a size such as 512m")
+
+
+def file_system(text: str) -> int:
+    """Bytes of a file system in memory.
+
+    Raises:
+        ValueError: it is no amount, or less than a few pages, or more than any host has.
+    """
+    return _size(text, 64 * 1024, "a size from 64k on, such as 64m")
+
+
+def _size(text: str, least: int, wanted: str) -> int:
+    try:
+        amount = size(text)
+    except ValueError:
+        amount = -1
+    if not least <= amount < 1 << 60:
+        raise ValueError(wanted)
     return amount
+
+
+def rate(text: str) -> int:
+    """Bytes a second of ``10m`` or ``10m/s``.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return _size(text.removesuffix("/s"), 4096, "bytes a second such as 10m")
+
+
+def weight(text: str) -> int:
+    """A share, 1 to 10000.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 10000):
+        raise ValueError("a number from 1 to 10000; everybody's is 100")
+    return int(text)
+
+
+def files(text: str) -> int:
+    """A number of open files with which a program can still start.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not (text.isascii() and text.isdigit() and 16 <= int(text) < 2**31):
+        raise ValueError("a whole number from 16 on, such as 1024")
+    return int(text)
+
+
+def cpuset(text: str) -> tuple[int, ...]:
+    """Processors as ``0-3,5``, of those that this process may use.
+
+    Raises:
+        ValueError: it is something else, or one of them is not there.
+    """
+    import os
+
+    here = sorted(os.sched_getaffinity(0))
+    found: set[int] = set()
+    for part in text.split(","):
+        match = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", part)
+        if match:
+            found.update(range(int(match[1]), int(match[2] or match[1]) + 1))
+        if not match or not found or not found <= set(here):
+            raise ValueError(f"processors as 0-1 or 0,2; here are {','.join(map(str, here))}")
+    return tuple(sorted(found))
 
 
 def duration(text: str) -> float:
@@ -69,8 +144,11 @@ def cpus(text: str) -> float:
     Raises:
         ValueError: it is something else.
     """
-    if not re.fullmatch(r"\d{1,6}(\.\d+)?", text) or float(text) < 0.01:
-        raise ValueError("a number from 0.01 on, such as 0.5 or 2")
+    import os
+
+    here = os.cpu_count() or 1
+    if not re.fullmatch(r"\d{1,6}(\.\d+)?", text) or not 0.01 <= float(text) <= here:
+        raise ValueError(f"a number from 0.01 to {here}, the processors here, such as 0.5")
     return float(text)
 
 

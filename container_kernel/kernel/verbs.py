@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..build.cancel import Cancel
     from ..build.events import Image
     from ..oci.digest import Digest
+    from ..runtime.live import Live
     from ..workbench import Workbench
     from .cells import Screen
 
@@ -34,6 +35,7 @@ class Context:
     directory: Path
     inner: Dict
     outputs: Outputs
+    has_run: Callable[[Live], bool]
 
 
 @record
@@ -199,6 +201,24 @@ def _run(command: Command, context: Context) -> None:
     fresh.run(command, context)
 
 
+def _limits(command: Command, context: Context) -> None:
+    from . import limiting
+
+    limiting.limits(command, context)
+
+
+def _top(command: Command, context: Context) -> None:
+    from . import top
+
+    top.run(command, context)
+
+
+def _isolation(command: Command, context: Context) -> None:
+    from . import isolating
+
+    isolating.run(command, context)
+
+
 _VERBS: dict[str, Callable[[Command, Context], None]] = {
     "help": _help,
     "use": _use,
@@ -214,4 +234,7 @@ _VERBS: dict[str, Callable[[Command, Context], None]] = {
     "image load": _image_load,
     "sh": _sh,
     "run": _run,
+    "limits": _limits,
+    "top": _top,
+    "isolation": _isolation,
 }

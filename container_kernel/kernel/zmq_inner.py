@@ -277,6 +277,8 @@ class ZmqInner(Inner):
             self._relay("iopub", message, message.identities)
             if is_current and self.task is not None and kind == "execute_input":
                 self.task.is_shown = True
+            if is_current and self.task is not None and kind == "error":
+                self.listener.on_error(self, self.task, message.content)
         if is_status and message.content.get("execution_state") == "idle":
             self._asked.pop(parent, None)
             if is_current:

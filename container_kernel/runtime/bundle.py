@@ -7,7 +7,6 @@ never a terminal, numeric users only, a working directory resolved beforehand.
 from __future__ import annotations
 
 import json
-import resource
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,19 +14,9 @@ from typing import Any
 from ..oci.idmap import IdMap
 from ..record import field, record
 from . import profile
+from .limits import Held, Limits
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-
-@record(kw_only=True)
-class Limits:
-    """What a container may use. ``None`` means the host's own limit."""
-
-    memory_bytes: int | None = None
-    pids: int | None = None
-    cpus: float | None = None
-    shm_bytes: int = 64 * 1024**2
-    open_files: int = 1024 * 1024
 
 
 @record
@@ -58,8 +47,8 @@ class Process:
     groups: tuple[int, ...] = ()
     capabilities: tuple[str, ...] = ()
 
-    def to_spec(self, limits: Limits, *, nproc: int | None) -> dict[str, Any]:
-        """The ``process`` object of a runtime spec; ``nproc`` is its RLIMIT_NPROC, if any."""
+    def to_spec(self, rlimits: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """The ``process`` object of a runtime spec."""
         held = list(self.capabilities)
         return {
             "terminal": False,
@@ -79,7 +68,7 @@ class Process:
                 "inheritable": [],
                 "ambient": [],
             },
-            "rlimits": _rlimits(limits, nproc),
+            "rlimits": list(rlimits),
             "noNewPrivileges": True,
         }
 
@@ -97,15 +86,15 @@ class ContainerSpec:
     host_network: bool = False
     pretend_ownership: bool = False
 
-    def to_json(self, *, cgroups_path: str | None, nproc: int | None) -> dict[str, Any]:
-        """The runtime spec. Limits that need a cgroup are in it only with ``cgroups_path``."""
+    def to_json(self, held: Held) -> dict[str, Any]:
+        """The runtime spec, with the limits as they are held."""
         return {
             "ociVersion": "1.0.2",
-            "process": self.process.to_spec(self.limits, nproc=nproc),
+            "process": self.process.to_spec(held.rlimits),
             "root": {"path": str(self.rootfs), "readonly": False},
             "hostname": self.hostname,
             "mounts": [_mount(mount) for mount in (*self._system_mounts(), *self.mounts)],
-            "linux": self._linux(cgroups_path),
+            "linux": self._linux(held),
         }
 
     def _system_mounts(self) -> tuple[Mount, ...]:
@@ -136,7 +125,7 @@ class ContainerSpec:
             sys_,
         )
 
-    def _linux(self, cgroups_path: str | None) -> dict[str, Any]:
+    def _linux(self, held: Held) -> dict[str, Any]:
         kinds = ["pid", "mount", "ipc", "uts", "cgroup"]
         if not self.host_network:
             kinds.append("network")
@@ -154,19 +143,16 @@ class ContainerSpec:
             ]
             linux["uidMappings"] = linux["gidMappings"] = extents
         linux["namespaces"] = [{"type": kind} for kind in kinds]
-        if cgroups_path:
-            linux["cgroupsPath"] = cgroups_path
-            linux["resources"] = _resources(self.limits)
+        if held.cgroups_path:
+            linux["cgroupsPath"] = held.cgroups_path
+            linux["resources"] = {"devices": _DEVICES, **(held.resources or {})}
         return linux
 
 
-def write(
-    folder: Path, spec: ContainerSpec, *, cgroups_path: str | None, nproc: int | None
-) -> None:
+def write(folder: Path, spec: ContainerSpec, held: Held) -> None:
     """Make ``folder`` a bundle."""
     folder.mkdir(mode=0o700, parents=True)
-    config = spec.to_json(cgroups_path=cgroups_path, nproc=nproc)
-    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "config.json").write_text(json.dumps(spec.to_json(held)))
 
 
 def _mount(mount: Mount) -> dict[str, Any]:
@@ -176,18 +162,6 @@ def _mount(mount: Mount) -> dict[str, Any]:
         "source": mount.source,
         "options": list(mount.options),
     }
-
-
-def _resources(limits: Limits) -> dict[str, Any]:
-    resources: dict[str, Any] = {"devices": _DEVICES}
-    if limits.memory_bytes is not None:
-        # Swap is counted together with memory: the same number means no swap.
-        resources["memory"] = {"limit": limits.memory_bytes, "swap": limits.memory_bytes}
-    if limits.pids is not None:
-        resources["pids"] = {"limit": limits.pids}
-    if limits.cpus is not None:
-        resources["cpu"] = {"quota": int(limits.cpus * 100_000), "period": 100_000}
-    return resources
 
 
 def _device(kind: str, major: int | None, minor: int | None, access: str = "rwm") -> dict[str, Any]:
@@ -210,19 +184,3 @@ _DEVICES: Sequence[dict[str, Any]] = (
     _device("c", 5, 2),  # ptmx
     _device("c", 136, None),  # pts
 )
-
-
-def _rlimits(limits: Limits, nproc: int | None) -> list[dict[str, Any]]:
-    """Within this process's hard limits: raising one takes a capability we may lack."""
-    files = clamped(resource.RLIMIT_NOFILE, limits.open_files)
-    found = [("RLIMIT_NOFILE", min(1024, files), files), ("RLIMIT_CORE", 0, 0)]
-    if nproc is not None:
-        most = clamped(resource.RLIMIT_NPROC, nproc)
-        found.append(("RLIMIT_NPROC", most, most))
-    return [{"type": name, "soft": soft, "hard": hard} for name, soft, hard in found]
-
-
-def clamped(number: int, value: int) -> int:
-    """``value``, or this process's hard limit of resource ``number`` where that is less."""
-    hard = resource.getrlimit(number)[1]
-    return value if hard == resource.RLIM_INFINITY else min(value, hard)

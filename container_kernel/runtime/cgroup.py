@@ -7,6 +7,7 @@ reported as not held, never claimed.
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 from contextlib import suppress
@@ -20,6 +21,8 @@ _COVERED = _ROOT / "unified"
 """On v1 an ordinary folder (see `namespace`), in which runtimes leave ordinary files."""
 _LEAF = "container-kernel"
 _NEEDED = ("memory", "pids")
+_WANTED = ("cpu", "cpuset", "io", *_NEEDED)
+_V1_NAMES = {"io": "blkio"}
 
 
 @record
@@ -40,36 +43,40 @@ class CgroupParent:
             return [_ROOT / inside]
         return [top / inside for top in _ROOT.iterdir() if (top / inside).is_dir()]
 
+    def has(self, controller: str) -> bool:
+        """Whether ``cpu``, ``cpuset``, ``io``, ``memory`` or ``pids`` is there for containers."""
+        return controller in _controllers(self)
+
+    def offers(self, controller: str, file: str) -> bool:
+        """Whether cgroups below have this file of a controller."""
+        top = self.path.lstrip("/") if self.version == 2 else _V1_NAMES.get(controller, controller)
+        return (_ROOT / top / file).exists()
+
+    def file(self, name: str, controller: str, v1: str, v2: str) -> Path:
+        """A file of that container's cgroup, by its name on v1 and on v2."""
+        inside = self.child(name).lstrip("/")
+        if self.version == 2:
+            return _ROOT / inside / v2
+        return _ROOT / _V1_NAMES.get(controller, controller) / inside / v1
+
     def freezer(self, name: str) -> Path | None:
         """The folder that stops and resumes that container. None on v1: what is frozen there
         cannot even be killed, and would outlive us.
         """
         return self.folders(name)[0] if self.version == 2 else None
 
-    def out_of_memory_kills(self, name: str) -> int:
-        """How many processes of that container the host kernel killed for memory."""
-        inside = self.child(name).lstrip("/")
-        file = "memory/" + inside + "/memory.oom_control"
-        if self.version == 2:
-            file = inside + "/memory.events"
-        return _field(_ROOT / file, "oom_kill")
-
     def cpu_seconds(self, name: str) -> float | None:
         """The processor time of that container so far; None when it is not counted."""
-        inside = self.child(name).lstrip("/")
+        file = self.file(name, "cpuacct", "cpuacct.usage", "cpu.stat")
         if self.version == 2:
-            microseconds = _field(_ROOT / inside / "cpu.stat", "usage_usec")
+            microseconds = field_of(file, "usage_usec")
             return microseconds / 1e6 if microseconds else None
-        nanoseconds = _number(_ROOT / "cpuacct" / inside / "cpuacct.usage")
+        nanoseconds = number_in(file)
         return nanoseconds / 1e9 if nanoseconds else None
 
     def peak_memory_bytes(self, name: str) -> int | None:
         """The most memory that container had at one time; None when it is not counted."""
-        inside = self.child(name).lstrip("/")
-        file = inside + "/memory.peak"
-        if self.version == 1:
-            file = "memory/" + inside + "/memory.max_usage_in_bytes"
-        return _number(_ROOT / file)
+        return number_in(self.file(name, "memory", "memory.max_usage_in_bytes", "memory.peak"))
 
     def warm_up(self) -> None:
         """Spare whoever joins a cgroup in the next moments a wait of 8 to 20 ms.
@@ -107,6 +114,17 @@ def find_parent(run_name: str, *, is_rootless: bool) -> CgroupParent | None:
     return CgroupParent(path, 1) if os.access(_ROOT / "memory", os.W_OK) else None
 
 
+@functools.cache
+def _controllers(parent: CgroupParent) -> frozenset[str]:
+    if parent.version == 2:
+        file = _ROOT / parent.path.lstrip("/") / "cgroup.subtree_control"
+        try:
+            return frozenset(file.read_text().split())
+        except OSError:
+            return frozenset(_NEEDED)
+    return frozenset(n for n in _WANTED if (_ROOT / _V1_NAMES.get(n, n)).is_dir())
+
+
 def _find_v2(run_name: str, *, is_rootless: bool) -> CgroupParent | None:
     own = own_path() if is_rootless else ""
     top = _ROOT / own.lstrip("/")
@@ -118,7 +136,7 @@ def _find_v2(run_name: str, *, is_rootless: bool) -> CgroupParent | None:
             return None
         if is_rootless:
             _make_room(top)
-        wanted = " ".join(f"+{name}" for name in ("cpu", *_NEEDED) if name in controllers)
+        wanted = " ".join(f"+{name}" for name in _WANTED if name in controllers)
         (top / "cgroup.subtree_control").write_text(wanted)
         parent = top / f"container-kernel-{run_name}"
         parent.mkdir(exist_ok=True)
@@ -150,19 +168,21 @@ def _own(controller: str) -> str:
     return ""
 
 
-def _number(file: Path) -> int | None:
+def number_in(file: Path) -> int | None:
+    """The number a file holds; None when there is none."""
     try:
         return int(file.read_text())
     except (OSError, ValueError):
         return None
 
 
-def _field(file: Path, name: str) -> int:
+def field_of(file: Path, name: str) -> int:
+    """The number after ``name`` in a flat-keyed file; 0 when there is none."""
     try:
         for line in file.read_text().splitlines():
-            key, _, value = line.partition(" ")
-            if key == name:
-                return int(value)
-    except (OSError, ValueError):
+            words = line.split(None, 2)
+            if words and words[0] == name:
+                return int(words[1])
+    except (OSError, ValueError, IndexError):
         pass
     return 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -23,51 +24,24 @@ from ..errors import RuntimeFailed
 from ..folders import remove_tree
 from ..record import record, replace
 from . import bundle, processes, sealed, strays, sweeper
-from .bundle import ContainerSpec, Limits, Process
+from .bundle import ContainerSpec, Process
 from .cgroup import CgroupParent
+from .ended import Exit, Usage
+from .limits import Limits, hold, rlimits
+from .pressure import Pressure
 
 _SANE_ENV = {"PATH": bundle.DEFAULT_PATH, "LC_ALL": "C.UTF-8"}
 _MOST_TRIES = 3
 _STAYS_WARM_S = 0.02  # see `CgroupParent.warm_up`: another grace period
 _numbers = itertools.count(1)  # of the whole process: several runtimes share one state folder
+_NO_NAMESPACE = re.compile(r"(unshare|clone|namespace).*no space left on device", re.I | re.S)
+_ALLOW_NAMESPACES = (
+    "this host allows no more namespaces of some kind, most likely of networks; an administrator "
+    "can: sudo sysctl user.max_net_namespaces=15000 (container-kernel doctor names the kind)"
+)
+_ROOM_FOR_RUNC = 256 * 1024**2
 INIT_PATH = "/run/container-kernel-init"
 """Where the init process is mounted in a container, when the host has one to offer."""
-
-
-@record
-class Exit:
-    """How a container or a process in it ended."""
-
-    code: int | None
-    signal: int | None = None
-    out_of_memory: bool = False
-    memory_limit_bytes: int | None = None
-
-    def __str__(self) -> str:
-        if self.out_of_memory:
-            limit = self.memory_limit_bytes
-            held = f" of {limit / 1024**2:.0f} MiB" if limit else ""
-            return f"ran out of memory: the limit{held} was reached"
-        if self.signal is not None:
-            return f"was killed by {signal.Signals(self.signal).name}"
-        return f"ended with exit code {self.code}"
-
-    @property
-    def status(self) -> int:
-        """The exit status a shell would give: the code, or 128 and the signal's number."""
-        return 128 + self.signal if self.signal is not None else self.code or 0
-
-
-@record
-class Usage:
-    """What a container used, all its processes together.
-
-    Where no cgroup counts, those that nobody waited for are left out, and ``peak_memory_bytes`` is
-    that of the largest process.
-    """
-
-    cpu_seconds: float
-    peak_memory_bytes: int
 
 
 class Container:
@@ -88,6 +62,8 @@ class Container:
         cgroup: CgroupParent | None = None,
         has_init: bool = False,
         leftovers: tuple[Path, ...] = (),
+        rootfs: Path | None = None,
+        beside: Container | None = None,
     ) -> None:
         self.pid = pid
         self.name = name
@@ -97,7 +73,12 @@ class Container:
         strays.known.add(pid)
         self.limits = limits
         self._cgroup = cgroup
-        self._has_init = has_init
+        if beside is None:
+            self.pressure = Pressure(pid, limits, rootfs, (cgroup, name) if cgroup else None)
+        else:
+            self.pressure = beside.pressure
+        self._owns_pressure = beside is None
+        self.has_init = has_init
         self._leftovers = leftovers
         self._exit: Exit | None = None
         self._used: resource.struct_rusage | None = None
@@ -133,6 +114,11 @@ class Container:
         return self.limits.memory_bytes if self._cgroup else None
 
     @property
+    def cgroup(self) -> CgroupParent | None:
+        """Where its own cgroup is, if it has one."""
+        return self._cgroup
+
+    @property
     def freezer(self) -> Path | None:
         """The cgroup folder that stops and resumes all that is in it."""
         return self._cgroup.freezer(self.name) if self._cgroup else None
@@ -166,24 +152,28 @@ class Container:
             if fd >= 0:
                 os.close(fd)
         self.stdout = self.stderr = self.pidfd = -1
+        if self._owns_pressure:
+            self.pressure.close()
         if self._leftovers:
             sweeper.later(_Traces(self.name, self._cgroup, self._leftovers).remove)
             self._cgroup, self._leftovers = None, ()
         return exit_
 
     def _describe(self, code: int) -> Exit:
-        killed = self._cgroup is not None and self._cgroup.out_of_memory_kills(self.name) > 0
-        limit = self.memory_bytes
-        if code >= 0:
-            number = code - 128 if self._has_init and code > 128 else None
+        if code == 0:
+            return Exit(0)
+        hits, limit = self.pressure.hits(), self.memory_bytes
+        killed = any(hit.flag == "--memory" for hit in hits)
+        if code > 0:
+            number = code - 128 if self.has_init and code > 128 else None
             out_of_memory = killed and number == signal.SIGKILL
             known = number is not None and number in set(signal.Signals)
-            return Exit(code, number if known else None, out_of_memory, limit)
-        return Exit(None, -code, killed and -code == signal.SIGKILL, limit)
+            return Exit(code, number if known else None, out_of_memory, limit, hits)
+        return Exit(None, -code, killed and -code == signal.SIGKILL, limit, hits)
 
     def _foreground(self) -> int:
         """The process group of the command: the init process gives it one of its own."""
-        if self._has_init:
+        if self.has_init:
             try:
                 children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
                 return int(children[0])
@@ -214,6 +204,7 @@ class OciRuntime:
         self._global = [str(path), "--root", str(self._state_dir)]
         self._executable = path
         self._is_crun = path.name.startswith("crun")
+        self._is_rootless = is_rootless
         if self._is_crun:
             self._executable = sealed.executable(path, run_dir)
             if is_rootless and cgroup is None:
@@ -249,8 +240,11 @@ class OciRuntime:
     ) -> Container:
         name = f"c{next(_numbers)}"
         folder = self._run_dir / "bundles" / name
-        path = self.cgroup.child(name) if self.cgroup else None
-        bundle.write(folder, spec, cgroups_path=path, nproc=self._nproc(spec.limits))
+        limits = _counted(spec.limits, has_init)
+        held = hold(
+            limits, self.cgroup, name, nproc=not self._is_crun, data=self._sets_data(limits)
+        )
+        bundle.write(folder, spec, held)
         pid_file = folder / "pid"
         argv = ["run", "--detach", "--bundle", str(folder), "--pid-file", str(pid_file), name]
         leftovers = (folder, self._state_dir / name)
@@ -269,19 +263,30 @@ class OciRuntime:
                 cgroup=self.cgroup,
                 has_init=has_init,
                 leftovers=leftovers,
+                rootfs=spec.rootfs,
             )
-        self._limit_pids(container)
+        self._limit_from_outside(container)
         return container
 
-    def _nproc(self, limits: Limits) -> int | None:
-        """The limit of processes for the runtime to set. crun would set it on itself first, and
-        not be able to start anything where the user has many processes: see `_limit_pids`.
+    def _sets_data(self, limits: Limits) -> bool:
+        """Whether the runtime itself can run with this RLIMIT_DATA: runc needs some 90 MB. And
+        root may lack the right to set it from outside.
         """
-        return None if self.cgroup or self._is_crun else limits.pids
+        has_room = (limits.memory_bytes or 0) >= _ROOM_FOR_RUNC
+        return self._is_crun or not self._is_rootless or has_room
 
-    def _limit_pids(self, container: Container) -> None:
-        if self._is_crun and self.cgroup is None and container.limits.pids is not None:
-            processes.limit(container.pid, container.limits.pids)
+    def _limit_from_outside(self, container: Container) -> None:
+        """What the runtime cannot set: it is the first to be held to it. crun could not fork where
+        the user has many processes, and runc has no program with little memory.
+        """
+        limits = _counted(container.limits, container.has_init)
+        alone = self.cgroup is None
+        if alone and self._is_crun and limits.pids is not None:
+            processes.limit(container.pid, resource.RLIMIT_NPROC, limits.pids)
+        if alone and not self._sets_data(limits) and limits.memory_bytes is not None:
+            processes.limit(container.pid, resource.RLIMIT_DATA, limits.memory_bytes)
+        if limits.cpuset and not (self.cgroup and self.cgroup.has("cpuset")):
+            processes.bind(container.pid, limits.cpuset)
 
     def announce(self) -> None:
         """A container will be started in a moment; the sooner this is said, the less it waits."""
@@ -301,8 +306,12 @@ class OciRuntime:
         folder = self._run_dir / "bundles" / name
         folder.mkdir(mode=0o700)
         spec_file, pid_file = folder / "process.json", folder / "pid"
-        nproc = self._nproc(container.limits)
-        spec_file.write_text(json.dumps(process.to_spec(Limits(), nproc=nproc)))
+        alone = self.cgroup is None
+        limits = _counted(container.limits, container.has_init)
+        held = rlimits(
+            limits, nproc=alone and not self._is_crun, data=alone and self._sets_data(limits)
+        )
+        spec_file.write_text(json.dumps(process.to_spec(held)))
         argv = ["exec", "--detach", "--process", str(spec_file), "--pid-file", str(pid_file)]
         with strays.starting:
             try:
@@ -312,19 +321,24 @@ class OciRuntime:
                 raise
             pid = int(pid_file.read_text())
             beside = Container(
-                pid, name, stdout, stderr, limits=container.limits, leftovers=(folder,)
+                pid,
+                name,
+                stdout,
+                stderr,
+                limits=container.limits,
+                leftovers=(folder,),
+                beside=container,
+                has_init=False,
             )
-        self._limit_pids(beside)
+        self._limit_from_outside(beside)
         return beside
 
     def _with_init(self, spec: ContainerSpec) -> ContainerSpec:
-        """The init process in front of the command; it is not one of those that are limited."""
+        """The init process in front of the command."""
         assert self.init is not None
-        pids = spec.limits.pids
-        limits = replace(spec.limits, pids=pids and pids + 1)
         process = replace(spec.process, args=(INIT_PATH, "--", *spec.process.args))
         mount = bundle.Mount.bind(self.init, INIT_PATH, readonly=True)
-        return replace(spec, process=process, limits=limits, mounts=(*spec.mounts, mount))
+        return replace(spec, process=process, mounts=(*spec.mounts, mount))
 
     def _spawn(
         self, argv: list[str], folder: Path, stdin: int | None, *, merge_output: bool = False
@@ -360,7 +374,15 @@ class OciRuntime:
             os.set_blocking(fd, False)
             said = said or _read_all(fd)
             os.close(fd)
-        raise RuntimeFailed((self.path.name, *argv[:1]), returncode, said)
+        error = RuntimeFailed((self.path.name, *argv[:1]), returncode, said)
+        if _NO_NAMESPACE.search(said):
+            error.hint = _ALLOW_NAMESPACES
+        raise error
+
+
+def _counted(limits: Limits, has_init: bool) -> Limits:
+    """The init process is not one of those that are limited."""
+    return replace(limits, pids=limits.pids + 1) if has_init and limits.pids else limits
 
 
 @record

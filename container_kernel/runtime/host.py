@@ -9,34 +9,21 @@ import re
 import subprocess
 import time
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from pathlib import Path
 
 from .. import syscalls
 from ..errors import HostError
 from ..record import field, record
-from . import cgroup
+from . import cgroup, level
 from .bundle import DEFAULT_PATH
 from .container import OciRuntime
+from .level import Level
 from .namespace import Namespace
 
 _WANTED_RUNTIMES = ("crun", "runc")
-_FIXED = {"crun": (1, 28), "runc": (1, 3, 6)}
-_OPEN_CVES = {
-    "crun": "CVE-2024-21626 (hardened in 1.15), CVE-2026-30892, CVE-2026-47766",
-    "runc": "CVE-2024-45310, CVE-2025-31133, CVE-2025-52565, CVE-2025-52881, CVE-2026-41579",
-}
 _numbers = itertools.count(1)  # of the whole process: several hosts share one run folder
-_INSTALL = "sudo apt-get install -y"
-
-
-@record
-class Finding:
-    """One line of ``doctor``: what was looked for, what was found, what to do if it lacks."""
-
-    name: str
-    found: str
-    is_ok: bool
-    remedy: str = ""
+INSTALL = "sudo apt-get install -y"
 
 
 @record(frozen=False)
@@ -63,6 +50,11 @@ class Host:
             init=find_tool("catatonit"),
         )
         return cls(namespace, runtime)
+
+    @functools.cached_property
+    def level(self) -> Level:
+        """How much isolation this host gives."""
+        return level.of(self.namespace, self.runtime.cgroup)
 
     def new_folder(self, kind: str) -> Path:
         """An empty folder of this process, for a mount point or a socket."""
@@ -100,10 +92,13 @@ class Host:
 
     def unbind(self, target: Path) -> None:
         """Undo `bind`."""
-        try:
+        with suppress(OSError):
             syscalls.umount(str(target), syscalls.MNT_DETACH)
-        except OSError:
-            pass
+        with suppress(OSError):
+            if target.name == "file":
+                target.unlink()
+                target = target.parent
+            target.rmdir()
 
 
 def find_tool(name: str) -> Path | None:
@@ -131,7 +126,7 @@ def find_runtime(wanted: str | None = None) -> Path:
         if found:
             return found
     names = wanted or " and no ".join(_WANTED_RUNTIMES)
-    raise HostError(f"no {names} on this host", hint=f"install one: {_INSTALL} crun")
+    raise HostError(f"no {names} on this host", hint=f"install one: {INSTALL} crun")
 
 
 def runtime_version(path: Path) -> tuple[int, ...]:
@@ -139,94 +134,6 @@ def runtime_version(path: Path) -> tuple[int, ...]:
     said = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
     match = re.search(r"version v?(\d+(?:\.\d+)*)", said)
     return tuple(int(part) for part in match[1].split(".")) if match else ()
-
-
-def probe(namespace: Namespace, oci_runtime: str | None = None) -> list[Finding]:
-    """What this host gives, one line each, with a remedy for each lack."""
-    return [
-        *_isolation(namespace),
-        *_runtimes(oci_runtime),
-        _limits(namespace),
-        _overlay(),
-        _seccomp(),
-        _tool("catatonit", "reaps processes in containers", "catatonit"),
-        _tool("mmdebstrap", "bootstraps Debian bases", "mmdebstrap"),
-        _tool("pasta", "networks of their own for builds", "passt"),
-    ]
-
-
-def _isolation(namespace: Namespace) -> list[Finding]:
-    words = {
-        "root": "root: containers in mount, pid, ipc, uts, cgroup and network namespaces",
-        "rootless": "rootless: the same, in a user namespace with subordinate ids",
-        "single-uid": "rootless with one id: owners of files cannot be kept apart",
-    }
-    remedy = (
-        "sudo apt-get install -y uidmap && sudo usermod --add-subuids 100000-165535 "
-        "--add-subgids 100000-165535 $USER"
-    )
-    return [
-        Finding("isolation", words[namespace.level], namespace.level != "single-uid", remedy),
-        *(Finding("isolation", lack, False, remedy) for lack in namespace.lacks),
-    ]
-
-
-def _runtimes(wanted: str | None) -> list[Finding]:
-    try:
-        path = find_runtime(wanted)
-    except HostError as error:
-        return [Finding("OCI runtime", error.message, False, error.hint or "")]
-    version = runtime_version(path)
-    text = ".".join(map(str, version)) or "unknown"
-    name = path.name
-    fixed = _FIXED.get(name)
-    if fixed and version < fixed:
-        wanted_text = ".".join(map(str, fixed))
-        return [
-            Finding(
-                "OCI runtime",
-                f"{path} {text}, older than {wanted_text}: {_OPEN_CVES[name]}",
-                True,
-                "the way it is called here avoids them; upgrade when you can",
-            )
-        ]
-    return [Finding("OCI runtime", f"{path} {text}", True)]
-
-
-def _limits(namespace: Namespace) -> Finding:
-    parent = cgroup.find_parent(namespace.run_dir.name, is_rootless=namespace.is_rootless)
-    if parent:
-        return Finding("limits", f"memory and pids by cgroup v{parent.version}", True)
-    return Finding(
-        "limits",
-        "no cgroup of our own: pids are limited by RLIMIT_NPROC, memory is not limited",
-        False,
-        "start Jupyter by: systemd-run --user --scope -p Delegate=yes jupyter lab",
-    )
-
-
-def _overlay() -> Finding:
-    is_known = "\toverlay\n" in Path("/proc/filesystems").read_text()
-    return Finding(
-        "overlayfs", "in the kernel" if is_known else "missing", is_known, "sudo modprobe overlay"
-    )
-
-
-def _seccomp() -> Finding:
-    is_there = Path("/proc/sys/kernel/seccomp").is_dir()
-    return Finding(
-        "seccomp", "in the kernel" if is_there else "missing", is_there, "use a kernel that has it"
-    )
-
-
-def _tool(name: str, purpose: str, package: str) -> Finding:
-    found = find_tool(name)
-    return Finding(
-        name,
-        f"{found} ({purpose})" if found else f"missing ({purpose})",
-        found is not None,
-        f"{_INSTALL} {package}",
-    )
 
 
 def _bind_as(source: Path, target: Path, uid: int) -> None:

@@ -14,15 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import HostError, RebaseRefused
+from ..folders import remove_tree
 from ..oci.digest import Digest
-from ..record import record
+from ..record import record, replace
 from . import account, profile, rebase, sweeper
 from .account import Account
-from .bundle import DEFAULT_PATH, ContainerSpec, Limits, Mount, Process
+from .bundle import DEFAULT_PATH, ContainerSpec, Mount, Process
 from .container import INIT_PATH, Container
 from .host import Host
 from .identity import User, check_directory
 from .init_layer import InitLayer
+from .limits import Limits
 from .quiesce import quiesced
 from .rootfs import Rootfs
 
@@ -74,7 +76,13 @@ class Live:
         work = self._bind_work(directory)
         self._binds = [work]
         try:
-            self.rootfs = Rootfs(host, store, chain, self._init_layer(self._account))
+            self.rootfs = Rootfs(
+                host,
+                store,
+                chain,
+                self._init_layer(self._account),
+                scratch_bytes=wish.limits.scratch_bytes,
+            )
         except BaseException:
             host.unbind(work)
             raise
@@ -90,11 +98,6 @@ class Live:
     def config(self) -> ImageConfig:
         """The image's config."""
         return self._config
-
-    @property
-    def limits(self) -> Limits:
-        """What its processes may use."""
-        return self._wish.limits
 
     @property
     def user(self) -> User:
@@ -160,6 +163,38 @@ class Live:
             raise HostError("nothing runs in the container", hint="run a cell first")
         process = self._process(argv, env or {}, cwd)
         return self._host.runtime.exec(self._container, process, stdin=stdin)
+
+    @property
+    def limits(self) -> Limits:
+        """What it may use."""
+        return self._wish.limits
+
+    @property
+    def scratch_bytes(self) -> int | None:
+        """What is written to a scratch that has a limit."""
+        return self.rootfs.capped_bytes
+
+    def limit(self, limits: Limits) -> bool:
+        """Have these limits from now on, also what runs; False where that takes a new start.
+
+        Raises:
+            HostError: the host kernel refused.
+        """
+        from . import relimit
+
+        runs = self._container is not None and self._container.poll() is None
+        has_cgroup = self._host.runtime.cgroup is not None
+        if not relimit.can(self._wish.limits, limits, has_cgroup=has_cgroup):
+            return False
+        if runs and self._container is not None:
+            try:
+                relimit.apply(self._container, limits)
+            except PermissionError:
+                return False
+        if limits.scratch_bytes is not None:
+            self.rootfs.recap(limits.scratch_bytes)
+        self._wish = replace(self._wish, limits=limits)
+        return True
 
     def stop(self) -> None:
         """End what runs; what it wrote stays."""
@@ -250,6 +285,7 @@ class Live:
         self.rootfs.discard()
         for bound in self._binds:
             self._host.unbind(bound)
+        remove_tree(self.ipc_dir)
 
     def _bind_work(self, directory: Path) -> Path:
         """Bind the notebook's folder so that what the user inside writes there is the owner's.

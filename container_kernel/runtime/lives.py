@@ -37,6 +37,7 @@ class Lives:
         self._lives: dict[str, Live] = {}
         self._refused: dict[str, tuple[Digest, ImageConfig]] = {}
         self._moves: dict[str, Move] = {}
+        self._outdated: dict[str, str] = {}
 
     def __iter__(self) -> Iterator[Live]:
         return iter(self._lives.values())
@@ -61,17 +62,26 @@ class Lives:
             restart: never keep what runs there if True; if False, always keep it, on the image
                 that it has when it must be.
         """
+        if self._outdated.get(stage):
+            restart = True
         if not restart and self.try_to_keep(stage, chain, config, at_any_price=restart is False):
             return self._lives[stage]
         live = self._lives.get(stage)
-        if live is not None and self._is_on(stage, live, chain, config):
+        is_current = live is not None and self._is_on(stage, live, chain, config)
+        if live is not None and is_current and stage not in self._outdated:
             return live
         if live is not None:
-            self._moves[stage] = Move(False, _ASKED if restart else self._moves[stage].reason)
+            asked = self._outdated.pop(stage, _ASKED)
+            self._moves[stage] = Move(False, asked if restart else self._moves[stage].reason)
             self._lives.pop(stage).close()
         self._refused.pop(stage, None)
         self._lives[stage] = self._open(chain, config)
         return self._lives[stage]
+
+    def renew(self, stage: str, reason: str) -> None:
+        """Have another container take the place of a stage's, when it is asked for next."""
+        if stage in self._lives:
+            self._outdated[stage] = reason
 
     def try_to_keep(
         self, stage: str, chain: Digest, config: ImageConfig, *, at_any_price: bool = False

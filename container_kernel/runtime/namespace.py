@@ -22,6 +22,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -36,6 +37,10 @@ from .subordinate import Range
 _FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
 _Ranges = tuple[Range, Range] | None
+
+
+class _MapRefused(HostError):
+    """The ids that a user is lent could not be mapped after all."""
 
 
 @record
@@ -72,7 +77,11 @@ def enter(environ: Mapping[str, str]) -> Namespace:
     lacks: list[str] = []
     ranges = None if os.getuid() == 0 else subordinate.find(environ, lacks)
     try:
-        return _fork_inside(folder, lock, ranges, tuple(lacks), parent)
+        try:
+            return _fork_inside(folder, lock, ranges, tuple(lacks), parent)
+        except _MapRefused as refused:  # one id is the next best
+            lacks.append(f"subordinate ids: {refused.message}")
+            return _fork_inside(folder, lock, None, tuple(lacks), parent)
     except HostError:
         remove_tree(folder)
         os.close(lock)
@@ -121,7 +130,7 @@ def _guide(stone: int, ranges: _Ranges, report: int, go: int) -> int:
                 os.write(go, b"x" if problem else b"m")
                 if problem:
                     os.waitpid(stone, 0)
-                    raise HostError(problem, hint=subordinate.REMEDY)
+                    raise _MapRefused(problem, hint=subordinate.REMEDY)
             elif word == "reaper":
                 reaper = int(rest)
                 os.waitpid(stone, 0)  # from here on the reaper is our own child
@@ -265,6 +274,18 @@ def _is_unified() -> bool:
     return (_CGROUP_ROOT / "cgroup.controllers").exists()
 
 
+def forbidden() -> list[tuple[str, str, str]]:
+    """Kinds of namespaces that this host has set to none: kind, file, and what allows them."""
+    found = []
+    for kind in ("user", "mnt", "pid", "net", "ipc", "uts", "cgroup"):
+        file = f"/proc/sys/user/max_{kind}_namespaces"
+        with suppress(OSError):
+            if Path(file).read_text().strip() == "0":
+                remedy = f"sudo sysctl user.max_{kind}_namespaces=15000"
+                found.append((kind, file, remedy))
+    return found
+
+
 def _userns_remedy() -> str:
     """The setting that forbids user namespaces on this host, with the way out."""
     for file, forbids, remedy in (
@@ -278,11 +299,6 @@ def _userns_remedy() -> str:
             "0",
             "sudo sysctl kernel.unprivileged_userns_clone=1",
         ),
-        (
-            "/proc/sys/user/max_user_namespaces",
-            "0",
-            "sudo sysctl user.max_user_namespaces=15000",
-        ),
     ):
         try:
             if Path(file).read_text().strip() == forbids:
@@ -291,6 +307,8 @@ def _userns_remedy() -> str:
                 )
         except OSError:
             continue
+    for kind, _, remedy in forbidden():
+        return f"this host forbids {kind} namespaces; an administrator can allow them: {remedy}"
     return (
         "allow user namespaces; inside a container, that container must allow them "
         "(docker: --security-opt seccomp=unconfined, Kubernetes: hostUsers: false)"

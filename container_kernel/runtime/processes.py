@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import resource
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 
-from .bundle import clamped
+from .limits import clamped
 
 
 def members(pid: int) -> list[int]:
@@ -25,20 +26,32 @@ def members(pid: int) -> list[int]:
     return sorted(found)
 
 
-def limit(pid: int, most: int) -> None:
-    """Let the container of ``pid`` have at most ``most`` processes of one user (RLIMIT_NPROC).
+def limit(pid: int, number: int, most: int) -> None:
+    """Hold the container of ``pid`` to an rlimit, from outside, once it runs.
 
-    Since Linux 5.14 a user's processes are counted for each user namespace apart, and a container
-    has one of its own. This sets it from outside, once the container runs.
+    Since Linux 5.14 a user's processes (RLIMIT_NPROC) are counted for each user namespace apart,
+    and a container has one of its own.
     """
-    most = clamped(resource.RLIMIT_NPROC, most)
-    limited: set[int] = set()
+    most = clamped(number, most)
+    each(pid, lambda one: resource.prlimit(one, number, (most, most)))
+
+
+def bind(pid: int, processors: Collection[int]) -> None:
+    """Have the container of ``pid`` run on these processors; a program can undo that."""
+    each(pid, lambda one: os.sched_setaffinity(one, processors))
+
+
+def each(pid: int, action: Callable[[int], object]) -> None:
+    """Do something to every process in the container of ``pid``, those included that one has
+    forked meanwhile: what it was set before, they inherit.
+    """
+    done: set[int] = set()
     with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
-        while new := set(members(pid)) - limited:  # forked before their parents were limited
+        while new := set(members(pid)) - done:
             for one in new:
                 with suppress(ProcessLookupError):
-                    resource.prlimit(one, resource.RLIMIT_NPROC, (most, most))
-            limited |= new
+                    action(one)
+            done |= new
 
 
 def stat_fields(file: str) -> list[str]:

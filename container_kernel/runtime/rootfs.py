@@ -16,6 +16,7 @@ from .identity import read_file
 from .init_layer import InitLayer
 
 _PLAIN = InitLayer()
+_RECAP = syscalls.MS_REMOUNT | syscalls.MS_NODEV
 
 
 class Rootfs:
@@ -24,6 +25,9 @@ class Rootfs:
     With ``successor_of`` the upper is that one's, beside which this one is mounted, with the
     folder ``touched`` on top of the layers. Both see what is written through either, so nobody
     should be left in one of them; and only one of them is to be discarded.
+
+    With ``scratch_bytes`` the upper is a tmpfs of that size: the one cap that every host and user
+    has. It can become a layer only by a copy, and is for what is thrown away.
     """
 
     def __init__(
@@ -35,12 +39,17 @@ class Rootfs:
         *,
         successor_of: Rootfs | None = None,
         touched: Sequence[Path] = (),
+        scratch_bytes: int | None = None,
     ) -> None:
         self._store = store
+        self._capped: Path | None = None
         if successor_of is None:
             self.active = store.snapshots.prepare(parent)
             work = self.active.work
+            if scratch_bytes is not None:
+                self._cap(scratch_bytes)
         else:
+            self._capped = successor_of._capped
             self.active = replace(successor_of.active, parent=parent)
             work = self.active.path / f"work-{os.urandom(4).hex()}"
             work.mkdir()
@@ -57,7 +66,7 @@ class Rootfs:
             )
         except BaseException:
             if successor_of is None:
-                store.snapshots.remove(self.active)
+                self._remove_active()
             raise
         self._fd = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._is_mounted = True
@@ -98,4 +107,40 @@ class Rootfs:
     def discard(self) -> None:
         """Unmount and forget what was written."""
         self.unmount()
+        self._remove_active()
+
+    def _cap(self, size: int) -> None:
+        """Put a tmpfs of ``size`` bytes over the active snapshot's folder."""
+        root, folder = self._store.idmap.to_disk(0), self.active.path
+        # A file without content takes none of the size, yet memory.
+        data = f"size={size},nr_inodes={max(1024, size // 1024)},mode=700"
+        try:
+            syscalls.mount("tmpfs", str(folder), "tmpfs", syscalls.MS_NODEV, data)
+        except BaseException:
+            self._store.snapshots.remove(self.active)
+            raise
+        self._capped = folder
+        self.active.upper.mkdir(mode=0o755)
+        self.active.upper.chmod(0o755)
+        os.chown(self.active.upper, root, root)
+        self.active.work.mkdir()
+
+    def recap(self, size: int) -> bool:
+        """Give the scratch another size; False when it has none."""
+        if self._capped is None:
+            return False
+        syscalls.mount("tmpfs", str(self._capped), flags=_RECAP, data=f"size={size}")
+        return True
+
+    @property
+    def capped_bytes(self) -> int | None:
+        """What is in the scratch, where that has a size."""
+        if self._capped is None:
+            return None
+        found = os.statvfs(self._capped)
+        return (found.f_blocks - found.f_bfree) * found.f_frsize
+
+    def _remove_active(self) -> None:
+        if self._capped is not None:
+            overlay.unmount(self._capped)
         self._store.snapshots.remove(self.active)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +15,7 @@ SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _FEWEST = 2000
 """Fewer ids than this cannot hold the users and groups of ordinary images."""
 _ALL_IDS = 2**32 - 1
+_FILE_CAPABILITY = "security.capability"
 REMEDY = (
     "install `uidmap` and give the user a range: "
     "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER"
@@ -36,14 +38,26 @@ def find(environ: Mapping[str, str], lacks: list[str]) -> tuple[Range, Range] | 
     found = []
     for file in ("/etc/subuid", "/etc/subgid"):
         ids = _range_of_user(Path(file))
-        if ids is None:
-            lacks.append(f"subordinate ids: no usable range for this user in {file}")
+        if ids is None or ids.count < _FEWEST:
+            what = f"only {ids.count} ids, fewer than {_FEWEST}," if ids else "no range"
+            lacks.append(f"subordinate ids: {what} for this user in {file}")
             return None
         found.append(ids)
-    if _find("newuidmap") is None:
-        lacks.append("subordinate ids: newuidmap is not installed")
-        return None
+    for tool in ("newuidmap", "newgidmap"):
+        path = _find(tool)
+        if path is None or not _has_privilege(path):
+            what = f"{path} is not setuid root" if path else f"{tool} is not installed"
+            lacks.append(f"subordinate ids: {what}")
+            return None
     return found[0], found[1]
+
+
+def _has_privilege(path: str) -> bool:
+    """Whether a program may write id maps: it is setuid, or has the capability in its file."""
+    try:
+        return bool(os.stat(path).st_mode & stat.S_ISUID or os.getxattr(path, _FILE_CAPABILITY))
+    except OSError:
+        return False
 
 
 def mapped() -> IdMap:
@@ -69,7 +83,7 @@ def _mapped_from_zero(file: str) -> int:
 
 
 def _range_of_user(file: Path) -> Range | None:
-    """The largest range of this user, if it is large enough to hold an image's usual ids."""
+    """The largest range of this user."""
     names = {str(os.getuid())}
     try:
         names.add(pwd.getpwuid(os.getuid()).pw_name)
@@ -83,7 +97,7 @@ def _range_of_user(file: Path) -> Range | None:
     for line in lines:
         name, _, numbers = line.partition(":")
         start, _, count = numbers.partition(":")
-        if name in names and start.isdigit() and count.isdigit() and int(count) >= _FEWEST:
+        if name in names and start.isdigit() and count.isdigit() and int(count):
             if best is None or int(count) > best.count:
                 best = Range(int(start), int(count))
     return best

@@ -22,13 +22,17 @@ from container_kernel.build.step import Base, Shell
 from container_kernel.errors import Interrupted, NoBase
 from container_kernel.errors import StepFailed as StepFailedError
 from container_kernel.oci.digest import Digest
-from container_kernel.runtime.container import Exit
+from container_kernel.runtime.ended import Exit
+from container_kernel.runtime.limits import Limits
 
 
 class LocalContainer:
     """A process group instead of a container."""
 
     memory_bytes = None
+    cgroup = None
+    limits = Limits()
+    pressure = SimpleNamespace(begin=lambda: None, hits=lambda said: ())
 
     def __init__(self, argv, env, cwd, stdin=None):
         self._process = subprocess.Popen(

@@ -107,8 +107,9 @@ def test_limits_that_hold_end_the_command(kernel, has_cgroup):
 
 
 def test_limits_that_do_not_hold_are_said(kernel, has_cgroup):
-    said = kernel.text("%%run --memory 512m true")
-    assert ("not in force" in said) is not has_cgroup
+    said = kernel.text("%%run --memory 512m --cpus 1 true")
+    assert ("--cpus is not in force" in said) is not has_cgroup
+    assert ("--memory is held by RLIMIT_DATA, for each process" in said) is not has_cgroup
 
 
 def test_a_timeout_ends_it(kernel):

@@ -13,8 +13,9 @@ from container_kernel.build.cancel import Cancel
 from container_kernel.build.execute import follow
 from container_kernel.errors import Interrupted, RuntimeFailed
 from container_kernel.runtime import profile, sealed
-from container_kernel.runtime.bundle import ContainerSpec, Limits, Process
+from container_kernel.runtime.bundle import ContainerSpec, Process
 from container_kernel.runtime.host import find_tool
+from container_kernel.runtime.limits import Limits
 from container_kernel.runtime.rootfs import Rootfs
 
 pytestmark = pytest.mark.privileged

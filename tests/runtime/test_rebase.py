@@ -13,7 +13,7 @@ from container_kernel.build.execute import Command, Watch, freeze, run_and_freez
 from container_kernel.errors import RebaseRefused
 from container_kernel.oci.changeset import Clamp
 from container_kernel.record import replace
-from container_kernel.runtime.bundle import Limits
+from container_kernel.runtime.limits import Limits
 from container_kernel.runtime.live import Live, Wish
 
 pytestmark = pytest.mark.privileged

@@ -1,0 +1,136 @@
+"""Probe: what this host gives, for ``doctor``: one finding each, with a remedy for each lack."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from ..errors import HostError
+from ..record import record
+from . import advisories, cgroup, level
+from .advisories import Version
+from .host import INSTALL, find_runtime, find_tool, runtime_version
+from .limits import NOT_HELD, Limits, how
+from .namespace import Namespace, forbidden
+from .subordinate import REMEDY
+
+
+@record
+class Finding:
+    """One line of ``doctor``: what was looked for, what was found, what to do if it lacks.
+
+    ``cves`` are known faults of what was found.
+    """
+
+    name: str
+    found: str
+    is_ok: bool
+    remedy: str = ""
+    cves: tuple[str, ...] = ()
+
+
+def probe(namespace: Namespace, oci_runtime: str | None = None) -> list[Finding]:
+    """What this host gives, one line each, with a remedy for each lack."""
+    return [
+        *_isolation(namespace),
+        _runtime(oci_runtime),
+        _host_kernel(),
+        *_limits(namespace),
+        _overlay(),
+        _seccomp(),
+        _tool("catatonit", "reaps processes in containers", "catatonit"),
+        _tool("mmdebstrap", "bootstraps Debian bases", "mmdebstrap"),
+        _tool("pasta", "networks of their own for builds", "passt"),
+    ]
+
+
+def _parent(namespace: Namespace) -> cgroup.CgroupParent | None:
+    return cgroup.find_parent(namespace.run_dir.name, is_rootless=namespace.is_rootless)
+
+
+def _isolation(namespace: Namespace) -> list[Finding]:
+    found = level.of(namespace, _parent(namespace))
+    is_ok = namespace.level != "single-uid"
+    return [
+        Finding("isolation", f"{found.name}: {found.words}", is_ok, REMEDY),
+        *(Finding("isolation", lack, False, REMEDY) for lack in namespace.lacks),
+    ]
+
+
+def namespaces() -> list[Finding]:
+    """Kinds of namespaces that a container needs and this host has none of.
+
+    To be asked before one is in a user namespace, which has limits of its own.
+    """
+    return [
+        Finding("namespaces", f"no {kind} namespaces: {file} is 0", False, remedy)
+        for kind, file, remedy in forbidden()
+    ]
+
+
+def _runtime(wanted: str | None) -> Finding:
+    try:
+        path = find_runtime(wanted)
+    except HostError as error:
+        return Finding("OCI runtime", error.message, False, error.hint or "")
+    version = runtime_version(path)
+    name = path.name if path.name in ("crun", "runc") else ""
+    return _with_faults("OCI runtime", str(path), name, version)
+
+
+def _host_kernel() -> Finding:
+    found = re.match(r"\d+(?:\.\d+)*", os.uname().release)
+    version = tuple(int(part) for part in found[0].split(".")) if found else ()
+    return _with_faults("host kernel", "Linux", "Linux", version)
+
+
+def _with_faults(name: str, what: str, program: str, version: Version) -> Finding:
+    text = f"{what} {'.'.join(map(str, version)) or 'of unknown version'}"
+    faults = advisories.open_in(program, version)
+    if not faults:
+        return Finding(name, text, True)
+    listed = "; ".join(f"{fault.cve} ({fault.about})" for fault in faults)
+    return Finding(
+        name,
+        f"{text}, which by its version has {listed}",
+        True,
+        "upgrade it; a distribution may have mended it under the same version",
+        tuple(fault.cve for fault in faults),
+    )
+
+
+def _limits(namespace: Namespace) -> list[Finding]:
+    parent = _parent(namespace)
+    words = how(Limits(disk=namespace.run_dir), parent)
+    names = {"memory_bytes": "memory", "pids": "processes", "cpus": "processors", "io_bps": "disk"}
+    found = "; ".join(f"{name} by {words[field]}" for field, name in names.items()
+                      if words[field] != NOT_HELD)  # fmt: skip
+    lacking = [name for field, name in names.items() if words[field] == NOT_HELD]
+    missing = f"; not held: {', '.join(lacking)}" if lacking else ""
+    remedy = level.DELEGATE if namespace.is_rootless else "mount cgroups writable for us"
+    return [Finding("limits", found + missing, parent is not None, remedy)]
+
+
+def _overlay() -> Finding:
+    is_known = "\toverlay\n" in Path("/proc/filesystems").read_text()
+    return Finding(
+        "overlayfs", "in the kernel" if is_known else "missing", is_known, "sudo modprobe overlay"
+    )
+
+
+def _seccomp() -> Finding:
+    is_there = Path("/proc/sys/kernel/seccomp").is_dir()
+    return Finding(
+        "seccomp", "in the kernel" if is_there else "missing", is_there, "use a kernel that has it"
+    )
+
+
+def _tool(name: str, purpose: str, package: str) -> Finding:
+    found = find_tool(name)
+    return Finding(
+        name,
+        f"{found} ({purpose})" if found else f"missing ({purpose})",
+        found is not None,
+        f"{INSTALL} {package}",
+    )

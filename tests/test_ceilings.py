@@ -1,0 +1,121 @@
+"""What an administrator allows at most."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from container_kernel import ceilings, config
+from container_kernel.ceilings import Ceilings
+from container_kernel.config import Config
+from container_kernel.errors import CeilingExceeded, UsageError
+
+GIB = 1024**3
+SOME = Ceilings(most={"memory_bytes": GIB, "pids": 100, "cpus": 2, "scratch_bytes": GIB})
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    """Write the file, as root would have."""
+
+    def write(text):
+        file = tmp_path / "ceilings.toml"
+        file.write_text(text)
+        file.chmod(0o644)
+        # The file of a test is its user's. What looks like root's is tried on its own below.
+        monkeypatch.setattr(ceilings, "_check_owner", lambda file, uid, mode: None)
+        return file
+
+    return write
+
+
+def test_where_there_is_no_file_nothing_is_limited(tmp_path):
+    assert ceilings.read(tmp_path / "none" / "ceilings.toml") == ceilings.NONE
+
+
+def test_the_file_says_what_is_allowed_in_the_units_of_the_flags(write):
+    file = write("memory = '2g'\npids = 64\ncpus = 1.5\ntimeout = 60\nnetworks = ['none']")
+    found = ceilings.read(file)
+    assert found.most == {"memory_bytes": 2 * GIB, "pids": 64, "cpus": 1.5, "timeout_s": 60}
+    assert found.networks == ("none",)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("memory = ", "ceilings.toml: "),
+        ("memory = 'lots'", "memory takes a number or a size such as '8g', found 'lots'"),
+        ("memory = -1", "found -1"),
+        ("pids = true", "found True"),
+        ("cpu = 3", "no ceiling is called 'cpu'"),
+        ("networks = 'none'", "networks takes a list"),
+        ("isolation = 'best'", "'best' is no level"),
+    ],
+)
+def test_a_file_that_is_wrong_is_named(write, text, said):
+    with pytest.raises(UsageError, match=r"ceilings.toml|no level") as caught:
+        ceilings.read(write(text))
+    assert said in str(caught.value)
+
+
+@pytest.mark.privileged
+def test_a_file_that_a_user_could_have_written_is_refused(tmp_path, entered):
+    file = tmp_path / "ceilings.toml"
+    file.write_text("pids = 1")
+    file.chmod(0o666)
+    with pytest.raises(UsageError, match="is not root's alone"):
+        ceilings.read(file)
+    file.chmod(0o644)
+    if entered.is_rootless:  # there who looks like root is the user
+        with pytest.raises(UsageError, match="is not root's alone"):
+            ceilings.read(file)
+    else:
+        assert ceilings.read(file).most == {"pids": 1}
+
+
+def test_what_the_hosts_root_wrote_is_trusted_by_a_user(entered):
+    about = Path("/etc/passwd").stat()
+    if entered is None:
+        pytest.skip("no namespaces here, so nobody is mapped")
+    ceilings._check_owner(Path("/etc/passwd"), about.st_uid, about.st_mode)
+
+
+def test_more_than_allowed_is_refused_and_the_file_named():
+    with pytest.raises(CeilingExceeded) as caught:
+        SOME.check({"memory_bytes": 2 * GIB})
+    said = str(caught.value)
+    assert "memory may be 1024m at most on this host" in said
+    assert "/etc/container-kernel/ceilings.toml" in said
+    assert "found 2048m" in said
+
+
+def test_defaults_and_no_limit_become_the_ceiling():
+    limits = Config(home=Path("/x"), ceilings=SOME).run_limits({})
+    assert (limits.memory_bytes, limits.pids, limits.cpus) == (GIB, 100, 2)
+    assert limits.scratch_bytes == GIB
+    build = Config(home=Path("/x"), ceilings=SOME).build_limits
+    assert (build.memory_bytes, build.pids, build.scratch_bytes) == (GIB, 100, None)
+
+
+def test_less_than_allowed_is_what_it_is():
+    limits = Config(home=Path("/x"), ceilings=SOME).run_limits({"pids": 3, "memory_bytes": 7 << 20})
+    assert (limits.pids, limits.memory_bytes) == (3, 7 << 20)
+
+
+def test_networks_that_are_not_allowed_are_refused():
+    only = Ceilings(most={}, networks=("pasta",))
+    only.check_network("none")
+    only.check_network("pasta")
+    with pytest.raises(CeilingExceeded, match="net may be none or pasta at most"):
+        only.check_network("host")
+    ceilings.NONE.check_network("host")
+
+
+def test_settings_above_a_ceiling_are_refused(tmp_path, monkeypatch):
+    (tmp_path / "container_kernel_config.py").write_text("c.ContainerKernel.pids = 1000")
+    monkeypatch.setattr(ceilings, "read", lambda: SOME)
+    environ = {**os.environ, "JUPYTER_CONFIG_DIR": str(tmp_path)}
+    with pytest.raises(CeilingExceeded, match="pids may be 100 at most"):
+        config.load(environ)
