@@ -23,11 +23,12 @@ from .. import syscalls
 from ..errors import RuntimeFailed
 from ..folders import remove_tree
 from ..record import record, replace
-from . import bundle, processes, sealed, strays, sweeper
+from . import bundle, sealed, strays, sweeper
 from .bundle import ContainerSpec, Process
 from .cgroup import CgroupParent
 from .ended import Exit, Usage
-from .limits import Limits, hold, rlimits
+from .holder import Holder
+from .limits import Limits
 from .pressure import Pressure
 
 _SANE_ENV = {"PATH": bundle.DEFAULT_PATH, "LC_ALL": "C.UTF-8"}
@@ -39,7 +40,6 @@ _ALLOW_NAMESPACES = (
     "this host allows no more namespaces of some kind, most likely of networks; an administrator "
     "can: sudo sysctl user.max_net_namespaces=15000 (container-kernel doctor names the kind)"
 )
-_ROOM_FOR_RUNC = 256 * 1024**2
 INIT_PATH = "/run/container-kernel-init"
 """Where the init process is mounted in a container, when the host has one to offer."""
 
@@ -204,7 +204,7 @@ class OciRuntime:
         self._global = [str(path), "--root", str(self._state_dir)]
         self._executable = path
         self._is_crun = path.name.startswith("crun")
-        self._is_rootless = is_rootless
+        self._holder = Holder(cgroup, is_crun=self._is_crun, is_rootless=is_rootless)
         if self._is_crun:
             self._executable = sealed.executable(path, run_dir)
             if is_rootless and cgroup is None:
@@ -240,10 +240,7 @@ class OciRuntime:
     ) -> Container:
         name = f"c{next(_numbers)}"
         folder = self._run_dir / "bundles" / name
-        limits = _counted(spec.limits, has_init)
-        held = hold(
-            limits, self.cgroup, name, nproc=not self._is_crun, data=self._sets_data(limits)
-        )
+        held = self._holder.on_start(spec.limits, name, has_init=has_init)
         bundle.write(folder, spec, held)
         pid_file = folder / "pid"
         argv = ["run", "--detach", "--bundle", str(folder), "--pid-file", str(pid_file), name]
@@ -265,28 +262,8 @@ class OciRuntime:
                 leftovers=leftovers,
                 rootfs=spec.rootfs,
             )
-        self._limit_from_outside(container)
+        self._holder.from_outside(container.pid, spec.limits, has_init=has_init)
         return container
-
-    def _sets_data(self, limits: Limits) -> bool:
-        """Whether the runtime itself can run with this RLIMIT_DATA: runc needs some 90 MB. And
-        root may lack the right to set it from outside.
-        """
-        has_room = (limits.memory_bytes or 0) >= _ROOM_FOR_RUNC
-        return self._is_crun or not self._is_rootless or has_room
-
-    def _limit_from_outside(self, container: Container) -> None:
-        """What the runtime cannot set: it is the first to be held to it. crun could not fork where
-        the user has many processes, and runc has no program with little memory.
-        """
-        limits = _counted(container.limits, container.has_init)
-        alone = self.cgroup is None
-        if alone and self._is_crun and limits.pids is not None:
-            processes.limit(container.pid, resource.RLIMIT_NPROC, limits.pids)
-        if alone and not self._sets_data(limits) and limits.memory_bytes is not None:
-            processes.limit(container.pid, resource.RLIMIT_DATA, limits.memory_bytes)
-        if limits.cpuset and not (self.cgroup and self.cgroup.has("cpuset")):
-            processes.bind(container.pid, limits.cpuset)
 
     def announce(self) -> None:
         """A container will be started in a moment; the sooner this is said, the less it waits."""
@@ -306,11 +283,7 @@ class OciRuntime:
         folder = self._run_dir / "bundles" / name
         folder.mkdir(mode=0o700)
         spec_file, pid_file = folder / "process.json", folder / "pid"
-        alone = self.cgroup is None
-        limits = _counted(container.limits, container.has_init)
-        held = rlimits(
-            limits, nproc=alone and not self._is_crun, data=alone and self._sets_data(limits)
-        )
+        held = self._holder.on_exec(container.limits, has_init=container.has_init)
         spec_file.write_text(json.dumps(process.to_spec(held)))
         argv = ["exec", "--detach", "--process", str(spec_file), "--pid-file", str(pid_file)]
         with strays.starting:
@@ -330,7 +303,7 @@ class OciRuntime:
                 beside=container,
                 has_init=False,
             )
-        self._limit_from_outside(beside)
+        self._holder.from_outside(beside.pid, container.limits, has_init=container.has_init)
         return beside
 
     def _with_init(self, spec: ContainerSpec) -> ContainerSpec:
@@ -378,11 +351,6 @@ class OciRuntime:
         if _NO_NAMESPACE.search(said):
             error.hint = _ALLOW_NAMESPACES
         raise error
-
-
-def _counted(limits: Limits, has_init: bool) -> Limits:
-    """The init process is not one of those that are limited."""
-    return replace(limits, pids=limits.pids + 1) if has_init and limits.pids else limits
 
 
 @record
