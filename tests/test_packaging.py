@@ -28,7 +28,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_kernelspec_comes_along_with_its_pictures(installed):
     folder = installed / "share" / "jupyter" / "kernels" / "container"
     spec = json.loads((folder / "kernel.json").read_text())
-    assert spec["argv"][1:3] == ["-m", "container_kernel.kernel"]
+    assert spec["argv"][1:4] == ["-P", "-m", "container_kernel.kernel"]
     assert spec["interrupt_mode"] == "message"
     pictures = {path.name for path in folder.glob("logo*")}
     assert pictures == {"logo-32x32.png", "logo-64x64.png", "logo-svg.svg"}
