@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from ..build.events import Event, OnEvent, StepFinished
 from ..build.step import Base
-from ..errors import UsageError
 from ..display import warnings
+from ..errors import UsageError
 from ..kernel import limiting
 from ..kernel.limit_flags import asked
 from ..runtime.live import Live, Wish

@@ -30,6 +30,7 @@ class Prober:
 
     def __init__(self, workbench: Workbench, probe: Path) -> None:
         self.workbench = workbench
+        self.folder = probe.parent
         for cell in ("%base busybox", "%copy probe /probe", SETUID):
             self.build(cell)
 
