@@ -48,11 +48,14 @@ class Process:
     capabilities: tuple[str, ...] = ()
     ambient: tuple[str, ...] = ()
     """Those of them that a user who is not root keeps when a program is executed."""
+    apparmor: str | None = None
+    """The profile of that name, which the host has loaded."""
 
     def to_spec(self, rlimits: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """The ``process`` object of a runtime spec."""
         held = list(self.capabilities)
         return {
+            **({"apparmorProfile": self.apparmor} if self.apparmor else {}),
             "terminal": False,
             "user": {
                 "uid": self.uid,

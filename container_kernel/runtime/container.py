@@ -23,7 +23,7 @@ from .. import syscalls
 from ..errors import RuntimeFailed
 from ..folders import remove_tree
 from ..record import record, replace
-from . import bundle, processes, sealed, strays, sweeper
+from . import apparmor, bundle, processes, sealed, strays, sweeper
 from .bundle import ContainerSpec, Process
 from .cgroup import CgroupParent
 from .ended import Exit, Usage
@@ -196,6 +196,7 @@ class OciRuntime:
     ) -> None:
         self.path = path
         self.cgroup = cgroup
+        self._apparmor = None if is_rootless else apparmor.profile()
         self.init = init
         self._run_dir = run_dir
         self._state_dir = run_dir / "runtime"
@@ -240,6 +241,7 @@ class OciRuntime:
     ) -> Container:
         name = f"c{next(_numbers)}"
         folder = self._run_dir / "bundles" / name
+        spec = replace(spec, process=replace(spec.process, apparmor=self._apparmor))
         limits = _counted(spec.limits, has_init)
         held = hold(
             limits, self.cgroup, name, nproc=not self._is_crun, data=self._sets_data(limits)
@@ -306,6 +308,7 @@ class OciRuntime:
         folder = self._run_dir / "bundles" / name
         folder.mkdir(mode=0o700)
         spec_file, pid_file = folder / "process.json", folder / "pid"
+        process = replace(process, apparmor=self._apparmor)
         alone = self.cgroup is None
         limits = _counted(container.limits, container.has_init)
         held = rlimits(

@@ -95,7 +95,7 @@ def prober(entered, oci_runtime, shared_home, probe):
         "CONTAINER_KERNEL_RUNTIME": oci_runtime,
     }
     workbench = Workbench(config.load(environ), entered, probe.parent, parse=build_items)
-    leaked = [os.open(path, os.O_RDONLY) for path in ("/", "/root", "/etc", str(shared_home)) * 12]
+    leaked = [os.open(path, os.O_RDONLY) for path in ("/", "/usr", "/etc", str(shared_home)) * 12]
     for fd in leaked:
         os.set_inheritable(fd, True)
     os.environ[CANARY] = "seen"
