@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,18 +70,6 @@ def read(container) -> str:
         text = stdout.read()
     container.delete()
     return text
-
-
-@pytest.fixture(scope="session")
-def probe(tmp_path_factory):
-    """A notebook's folder with the compiled probe in it."""
-    if shutil.which("gcc") is None:
-        pytest.skip("gcc is not installed, and the probe is written in C")
-    folder = tmp_path_factory.mktemp("probed")
-    source = Path(__file__).with_name("probe.c")
-    argv = ["gcc", "-static", "-O1", "-w", "-o", str(folder / "probe"), str(source)]
-    subprocess.run(argv, check=True)
-    return folder / "probe"
 
 
 @pytest.fixture(scope="session")

@@ -44,6 +44,12 @@ section calls; /probe calls
 section end
 """
 
+KEPT = (
+    *("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"),
+    *("NoNewPrivs", "Seccomp", "Seccomp_filters", "Uid", "Gid"),
+)
+"""What of /proc/self/status says how a process is confined."""
+
 WRITTEN = (
     "/proc/sys/kernel/hostname",
     "/proc/sys/kernel/core_pattern",
