@@ -10,7 +10,9 @@ import pytest
 from container_kernel.oci.idmap import IdMap
 from container_kernel.record import replace
 from container_kernel.runtime import apparmor, bundle, profile
-from container_kernel.runtime.bundle import ContainerSpec, Limits, Mount, Process
+from container_kernel.runtime.bundle import ContainerSpec, Mount, Process
+from container_kernel.runtime.cgroup import CgroupParent
+from container_kernel.runtime.limits import Held, Limits, hold
 
 SCHEMAS = Path("/usr/share/gocode/src/github.com/opencontainers/runtime-spec/schema")
 """Where Debian's package golang-github-opencontainers-specs-dev has the spec's own schemas."""
@@ -22,6 +24,7 @@ RUN = ContainerSpec(
     limits=Limits(memory_bytes=1 << 30, pids=100, cpus=1.5),
     mounts=(Mount.bind("/host", "/work"),),
 )
+BARE = Held(())
 USERNS = IdMap(((0, 1000, 1), (1, 100000, 65536)))
 SPECS = {
     "run": RUN,
@@ -58,21 +61,23 @@ def schema():
 
 
 @pytest.mark.parametrize("kind", SPECS)
-@pytest.mark.parametrize("cgroups_path", [None, "/container-kernel/x"])
-def test_row_119_the_config_is_valid_by_the_specs_own_schema(schema, kind, cgroups_path):
-    config = SPECS[kind].to_json(cgroups_path=cgroups_path, nproc=50)
+@pytest.mark.parametrize("has_cgroup", [True, False])
+def test_row_119_the_config_is_valid_by_the_specs_own_schema(schema, kind, has_cgroup):
+    spec = SPECS[kind]
+    cgroup = CgroupParent("/container-kernel/x", 1) if has_cgroup else None
+    config = spec.to_json(hold(spec.limits, cgroup, "c1", nproc=True, data=True))
     schema.validate(json.loads(json.dumps(config)))
 
 
 def test_row_119_the_schema_would_find_a_mistake(schema):
-    config = RUN.to_json(cgroups_path=None, nproc=None)
+    config = RUN.to_json(BARE)
     config["process"]["user"]["uid"] = "root"
     assert [error.json_path for error in schema.iter_errors(config)] == ["$.process.user.uid"]
 
 
 @pytest.mark.parametrize("kind", SPECS)
 def test_rule_4_no_bundle_has_hooks_sysctls_annotations_or_a_terminal(kind):
-    config = SPECS[kind].to_json(cgroups_path="/x", nproc=None)
+    config = SPECS[kind].to_json(BARE)
     assert set(config) == {"ociVersion", "process", "root", "hostname", "mounts", "linux"}
     assert "sysctl" not in config["linux"]
     assert config["process"]["terminal"] is False
@@ -80,9 +85,9 @@ def test_rule_4_no_bundle_has_hooks_sysctls_annotations_or_a_terminal(kind):
 
 
 def test_only_what_is_asked_for_is_inherited():
-    held = SPECS["build"].process.to_spec(Limits(), nproc=None)["capabilities"]
+    held = SPECS["build"].process.to_spec(())["capabilities"]
     assert (held["inheritable"], held["ambient"]) == ([], [])
-    relaxed = SPECS["relaxed"].process.to_spec(Limits(), nproc=None)["capabilities"]
+    relaxed = SPECS["relaxed"].process.to_spec(())["capabilities"]
     assert {tuple(mask) for mask in relaxed.values()} == {("CAP_NET_RAW",)}
 
 
@@ -110,7 +115,7 @@ def test_the_hosts_apparmor_profile_for_containers_is_used(tmp_path, loaded, fou
 
 def test_a_host_without_apparmor_is_none(tmp_path):
     assert apparmor.profile(tmp_path) is None
-    assert "apparmorProfile" not in RUN.to_json(cgroups_path=None, nproc=None)["process"]
+    assert "apparmorProfile" not in RUN.to_json(BARE)["process"]
 
 
 def test_every_processors_heat_is_masked(tmp_path, monkeypatch):
@@ -119,7 +124,7 @@ def test_every_processors_heat_is_masked(tmp_path, monkeypatch):
     monkeypatch.setattr(profile, "_THERMAL", f"{tmp_path}/cpu*/thermal_throttle")
     profile.masked_paths.cache_clear()
     try:
-        config = RUN.to_json(cgroups_path=None, nproc=None)
+        config = RUN.to_json(BARE)
         assert f"{tmp_path}/cpu10/thermal_throttle" in config["linux"]["maskedPaths"]
         assert set(profile.MASKED_PATHS) < set(config["linux"]["maskedPaths"])
     finally:
@@ -127,6 +132,6 @@ def test_every_processors_heat_is_masked(tmp_path, monkeypatch):
 
 
 def test_the_runtime_is_given_the_file_that_was_looked_at(tmp_path):
-    bundle.write(tmp_path / "b", RUN, cgroups_path=None, nproc=None)
+    bundle.write(tmp_path / "b", RUN, BARE)
     told = json.loads((tmp_path / "b/config.json").read_text())
-    assert told == RUN.to_json(cgroups_path=None, nproc=None)
+    assert told == RUN.to_json(BARE)

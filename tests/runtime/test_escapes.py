@@ -20,9 +20,10 @@ from container_kernel.errors import CellError, HostError
 from container_kernel.oci.changeset import Clamp
 from container_kernel.record import replace
 from container_kernel.runtime import container as containers
-from container_kernel.runtime.bundle import ContainerSpec, Limits, Process
+from container_kernel.runtime.bundle import ContainerSpec, Process
 from container_kernel.runtime.host import find_runtime, find_tool, runtime_version
 from container_kernel.runtime.identity import resolve_user
+from container_kernel.runtime.limits import Limits
 from container_kernel.runtime.live import Live, Wish
 from container_kernel.runtime.relaxed import Relaxed
 from tests.runtime.conftest import read
@@ -208,7 +209,7 @@ def test_row_124_the_null_device_is_the_real_one(hostile, canary):
 
 
 def test_row_125_no_terminal_is_asked_of_the_oci_runtime():
-    process = Process(args=("x",)).to_spec(Limits(), nproc=None)
+    process = Process(args=("x",)).to_spec(())
     assert process["terminal"] is False
 
 
@@ -238,7 +239,7 @@ def test_row_129_an_exec_is_who_the_first_process_is(hostile):
 
 
 def test_row_129_the_oci_runtime_is_given_numbers():
-    user = Process(args=("x",), uid=1815, gid=1852, groups=(4,)).to_spec(Limits(), nproc=None)
+    user = Process(args=("x",), uid=1815, gid=1852, groups=(4,)).to_spec(())
     assert user["user"] == {"uid": 1815, "gid": 1852, "umask": 0o022, "additionalGids": [4]}
 
 
@@ -267,8 +268,8 @@ def test_rule_4_labels_and_annotations_of_images_never_reach_the_runtime(
     told = []
     write = containers.bundle.write
 
-    def noted(folder, spec, **more):
-        write(folder, spec, **more)
+    def noted(folder, spec, held):
+        write(folder, spec, held)
         told.append((folder / "config.json").read_text())
 
     monkeypatch.setattr(containers.bundle, "write", noted)
