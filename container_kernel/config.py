@@ -20,6 +20,7 @@ from .errors import UsageError
 from .record import field, fields, record, replace
 from .runtime import level
 from .runtime.limits import Limits
+from .runtime.relaxed import Relaxed, capability
 
 _PACKAGE = Path(__file__).parent
 _FILE = "container_kernel_config"
@@ -59,6 +60,12 @@ class Config:
     """Where meters are written for a collector, in Prometheus' text format."""
     ceilings: Ceilings = ceilings.NONE
     """What the administrator of this host allows at most."""
+    as_root: bool = False
+    """Whether run cells are root of the image, with root's usual rights."""
+    add_cap: tuple[str, ...] = ()
+    """Capabilities that run cells have beyond the profile, as ``NET_RAW``."""
+    no_seccomp: bool = False
+    """Whether run cells go without the filter of system calls."""
     idle_freeze: float | None = None
     """So many seconds after the last cell or request everything in a session's containers stands
     still until the next; None is never."""
@@ -66,6 +73,11 @@ class Config:
     """The user's environment, for the site's proxies and registries."""
     user_home: Path = Path("/")
     """The user's home folder, for the site's pip and npm settings."""
+
+    @property
+    def relaxed(self) -> Relaxed:
+        """What run cells may do beyond the default profile."""
+        return Relaxed(as_root=self.as_root, capabilities=self.add_cap, no_seccomp=self.no_seccomp)
 
     @property
     def run_memory_bytes(self) -> int:
@@ -151,6 +163,7 @@ def _with_files(config: Config, environ: Mapping[str, str], user_home: Path) -> 
     if values.get("isolation") is not None:
         level.check_name(values["isolation"])
     config.ceilings.check(values)
+    _check_relaxed(values)
     for variable, name in (
         ("CONTAINER_KERNEL_HOME", "home"),
         ("CONTAINER_KERNEL_RUNTIME", "oci_runtime"),
@@ -182,6 +195,20 @@ def _check_amount(name: str, value: object, wants: str) -> None:
             f"c.ContainerKernel.{name} is {value!r}, not a number of {what} above 0",
             hint=f"give {wants}",
         )
+
+
+def _check_relaxed(values: dict[str, Any]) -> None:
+    for name in ("as_root", "no_seccomp"):
+        if not isinstance(values.get(name, False), bool):
+            raise UsageError(f"c.ContainerKernel.{name} is {values[name]!r}, not True or False")
+    try:
+        given = values.get("add_cap", ())
+        names = [given] if isinstance(given, str) else list(given)
+        values["add_cap"] = tuple(capability(str(name)) for name in names)
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"c.ContainerKernel.add_cap is {given!r}", hint=f"give a list of {error}"
+        ) from None
 
 
 def _read_files(folders: Sequence[Path]) -> dict[str, Any]:

@@ -207,7 +207,7 @@ class Workbench:
         return self._open(image.chain_id, image.config, wish)
 
     def _open(self, chain: Digest, config: ImageConfig, wish: Wish | None = None) -> Live:
-        wish = wish or Wish(limits=self.limits())
+        wish = wish or Wish(limits=self.limits(), relaxed=self.config.relaxed)
         self._check_level()
         self.config.ceilings.check_network("host" if wish.host_network else "none")
         with disk_errors(self.store.home):

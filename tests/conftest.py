@@ -7,6 +7,7 @@ one's. Where the host forbids namespaces, tests marked ``privileged`` are skippe
 import contextlib
 import os
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -127,6 +128,18 @@ def bases(place, tmp_path_factory):
 def busybox(bases):
     """The smallest base, as a chain that can be built upon."""
     return bases.make("busybox", lambda text: None, Cancel())
+
+
+@pytest.fixture(scope="session")
+def probe(tmp_path_factory):
+    """A notebook's folder with the compiled probe in it."""
+    if shutil.which("gcc") is None:
+        pytest.skip("gcc is not installed, and the probe is written in C")
+    folder = tmp_path_factory.mktemp("probed")
+    source = Path(__file__).parent / "runtime" / "probe.c"
+    argv = ["gcc", "-static", "-O1", "-w", "-o", str(folder / "probe"), str(source)]
+    subprocess.run(argv, check=True)
+    return folder / "probe"
 
 
 @pytest.fixture

@@ -143,7 +143,7 @@ def test_install_writes_a_kernelspec_that_runs_this_python(tmp_path):
     done = command("install", "--prefix", tmp_path, "--name", "mine", "--json")
     assert done.returncode == 0
     spec = json.loads((tmp_path / "share/jupyter/kernels/mine/kernel.json").read_text())
-    assert spec["argv"][:3] == [sys.executable, "-m", "container_kernel.kernel"]
+    assert spec["argv"][:4] == [sys.executable, "-P", "-m", "container_kernel.kernel"]
     assert spec["interrupt_mode"] == "message"
     assert json.loads(done.stdout)["path"] == str(tmp_path / "share/jupyter/kernels/mine")
 

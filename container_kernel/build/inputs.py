@@ -219,7 +219,10 @@ class Placer:
         parent = self._folder(os.path.dirname(path))
         try:
             name = os.path.basename(path)
-            os.mkdir(name, 0o755, dir_fd=parent)
+            try:
+                os.mkdir(name, 0o755, dir_fd=parent)
+            except FileExistsError as error:
+                raise CellError(f"{path} in the image is a link that leads nowhere") from error
             flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
             fd = os.open(name, flags, dir_fd=parent)
             os.fchown(fd, self._owner, self._owner)

@@ -10,6 +10,7 @@ from typing import NoReturn
 from .. import __version__
 from ..errors import UsageError
 from ..kernel.limit_flags import LIMIT_FLAGS
+from ..runtime.relaxed import capability
 
 Options = argparse.Namespace
 FORMATS = ("oci-archive", "docker-archive", "oci")
@@ -115,6 +116,16 @@ def _add_container(made: Parser) -> None:
         made.add_argument(
             f"--{flag.name}", type=_value(flag.read), metavar=flag.value, help=flag.help
         )
+    made.add_argument("--as-root", action="store_true", help="be root of the image")
+    made.add_argument(
+        "--add-cap",
+        type=_value(capability),
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="have a capability more, such as NET_RAW",
+    )
+    made.add_argument("--no-seccomp", action="store_true", help="have no system call refused")
 
 
 def _value(read: Callable[[str], object]) -> Callable[[str], object]:

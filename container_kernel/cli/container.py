@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 
 from ..build.events import Event, OnEvent, StepFinished
 from ..build.step import Base
+from ..display import warnings
 from ..errors import UsageError
 from ..kernel import limiting
 from ..kernel.limit_flags import asked
 from ..runtime.live import Live, Wish
+from ..runtime.relaxed import Relaxed
 from .arguments import Options
 from .build import Bench, bench
 from .report import Report
@@ -54,7 +56,8 @@ def execute(options: Options, report: Report) -> int:
         _explain(exit_, report)
     if outputs is not None:
         shown = {name: outputs[fd].decode(errors="replace") for fd, name in _NAMES.items()}
-        report.result({"exit_code": code, **shown}, "")
+        beyond = {"relaxed": list(live.relaxed.words)} if live.relaxed.words else {}
+        report.result({"exit_code": code, **shown, **beyond}, "")
     return code
 
 
@@ -97,8 +100,17 @@ def _fresh(options: Options, here: Bench, report: Report) -> Live:
     limits = workbench.limits(wanted)
     if note := limiting.unheld(wanted, limits, workbench.host.runtime.cgroup):
         report.note(note.rstrip())
-    wish = Wish(host_network=options.net == "host", limits=limits)
-    return workbench.fresh(here.image(), wish)
+    beyond = Relaxed(
+        as_root=options.as_root,
+        capabilities=tuple(options.add_cap),
+        no_seccomp=options.no_seccomp,
+    )
+    relaxed = workbench.config.relaxed | beyond
+    wish = Wish(host_network=options.net == "host", limits=limits, relaxed=relaxed)
+    live = workbench.fresh(here.image(), wish)
+    if relaxed.words:
+        report.note(warnings.text(relaxed.words))
+    return live
 
 
 def _explain(exit_: Exit, report: Report) -> None:

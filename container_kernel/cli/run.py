@@ -42,7 +42,8 @@ class OwnKernelSpec(KernelSpecManager):
             arguments = frozen.arguments(super().get_kernel_spec(self.notebook_kernel).argv)
         except NoSuchKernel:
             arguments = []
-        command = [sys.executable, "-m", "container_kernel.kernel", "-f", "{connection_file}"]
+        command = [sys.executable, "-P", "-m", "container_kernel.kernel"]
+        command += ["-f", "{connection_file}"]
         return KernelSpec(
             argv=[*command, *arguments],
             name=kernel_name,

@@ -168,10 +168,19 @@ class App:
         def run(inner: Inner) -> None:
             if notice := self.inners.take_notice():
                 publisher.stream("stderr", notice)
+            self.warn(publisher)
             self.watch.begin(inner, task)
             inner.execute(task)
 
         self.inners.when_ready(run, lambda: self.cells.find_live(publisher), failed)
+
+    def warn(self, publisher: Publisher) -> None:
+        """Say what weakens the isolation of the session, in the first cell that shows anything."""
+        if not publisher.is_silent and (words := self.inners.take_relaxed()):
+            from ..display import warnings
+
+            data, metadata = warnings.relaxed(words), warnings.metadata(words)
+            publisher.output("display_data", {"data": data, "metadata": metadata, "transient": {}})
 
     def finish(
         self, publisher: Publisher, error: BaseException | None, *, quiet: bool = False

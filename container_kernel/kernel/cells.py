@@ -94,7 +94,7 @@ class OwnCells:
         elif isinstance(cell, CommandCell) and (needs := verbs.needs_live(cell.commands)):
             self._app.inners.is_stale = True
             self._app.inners.when_ready(
-                lambda inner: self._run(publisher, cell, inner),
+                lambda inner: self._run_beside(publisher, cell, inner),
                 lambda: self.find_live(publisher, needs.stage),
                 lambda error: self._app.finish(publisher, error),
             )
@@ -117,6 +117,12 @@ class OwnCells:
             done(error)
             return
         Sending(self._app, find, done).send(wanted)
+
+    def _run_beside(
+        self, publisher: Publisher, cell: BuildCell | CommandCell, inner: Inner
+    ) -> None:
+        self._app.warn(publisher)
+        self._run(publisher, cell, inner)
 
     def _run(
         self, publisher: Publisher, cell: BuildCell | CommandCell, inner: Inner | None = None
@@ -361,10 +367,17 @@ class Screen:
         """A build's event; from the worker."""
         self._loop.call_soon(lambda: self._board.on_event(event))
 
-    def show(self, data: Dict, *, display_id: str | None = None, is_update: bool = False) -> None:
+    def show(
+        self,
+        data: Dict,
+        metadata: Dict | None = None,
+        *,
+        display_id: str | None = None,
+        is_update: bool = False,
+    ) -> None:
         """A display, or another picture in place of one; from the worker."""
         transient = {"display_id": display_id} if display_id else {}
-        content = {"data": data, "metadata": {}, "transient": transient}
+        content = {"data": data, "metadata": metadata or {}, "transient": transient}
         kind = "update_display_data" if is_update else "display_data"
         self._loop.call_soon(lambda: self._output(kind, content))
 

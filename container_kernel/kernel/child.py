@@ -95,7 +95,15 @@ class Child:
             environ.pop("JPY_SESSION_NAME", None)
         with open(self._place / "log", "wb") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "container_kernel.kernel", "-f", str(file), *arguments],
+                [
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    "container_kernel.kernel",
+                    "-f",
+                    str(file),
+                    *arguments,
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from types import MappingProxyType
 
 from ..record import record, replace
+from ..runtime.relaxed import capability
 from . import values
 from .limit_flags import LIMIT_FLAGS
 
@@ -227,6 +228,9 @@ _COMMANDS = (
             _STAGE, Flag("--image", "an image instead: what %base takes", "REF", kind="tag"),
             _NET, *_LIMITS,
             Flag("--as-root", "be root of the image, with root's usual rights"),
+            Flag("--add-cap", "have a capability more, for example NET_RAW", "NAME", repeats=True,
+                 read=capability),
+            Flag("--no-seccomp", "have no system call refused"),
             Flag("--stdin", "a file of the notebook's folder as its input", "FILE", kind="path"),
             Flag("--stdin-cell", "what a cell printed: its number, its id, or last", "CELL"),
             Flag("--meters", "show how long it took, its CPU time and its peak memory"),

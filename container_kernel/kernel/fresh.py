@@ -9,9 +9,10 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from ..build.inputs import Entry, Folder
-from ..display import amounts
+from ..display import amounts, warnings
 from ..errors import BadArguments, CellError, CommandFailed
 from ..runtime.live import Wish
+from ..runtime.relaxed import Relaxed
 from . import images, limiting
 from .arguments import Arguments
 from .limit_flags import asked
@@ -66,8 +67,15 @@ def _open(args: Arguments, context: Context) -> Live:
     limits = workbench.limits(wanted)
     if note := limiting.unheld(wanted, limits, workbench.host.runtime.cgroup):
         context.screen.stream("stderr", note)
-    wish = Wish(host_network=args["net"] == "host", limits=limits, as_root=args["as-root"])
-    return workbench.fresh(image, wish)
+    beyond = Relaxed(
+        as_root=args["as-root"], capabilities=args["add-cap"], no_seccomp=args["no-seccomp"]
+    )
+    relaxed = workbench.config.relaxed | beyond
+    wish = Wish(host_network=args["net"] == "host", limits=limits, relaxed=relaxed)
+    live = workbench.fresh(image, wish)
+    if relaxed.words:
+        context.screen.show(warnings.relaxed(relaxed.words), warnings.metadata(relaxed.words))
+    return live
 
 
 def _image(args: Arguments, context: Context) -> Image:

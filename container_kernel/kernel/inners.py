@@ -68,6 +68,7 @@ class Inners:
         self.last_info: dict[str, Any] = {}
         self._notice = ""
         self._has_lost = False
+        self._relaxed: tuple[str, ...] = ()
 
     @property
     def ready(self) -> Inner | None:
@@ -82,7 +83,7 @@ class Inners:
     def run_now(self, task: Task, before: Callable[[Inner, Task], object]) -> bool:
         """Run a cell, after ``before``, if nothing must be made ready first; else False."""
         inner = self.ready
-        if inner is None or self.is_stale or self._is_preparing:
+        if inner is None or self.is_stale or self._is_preparing or self._relaxed:
             return False
         before(inner, task)
         inner.execute(task)
@@ -127,6 +128,11 @@ class Inners:
         """What the next cell's author must know of the session it runs in; each is told once."""
         notice, self._notice = self._notice, ""
         return notice
+
+    def take_relaxed(self) -> tuple[str, ...]:
+        """The settings that weaken a session just started; each session's are told once."""
+        words, self._relaxed = self._relaxed, ()
+        return words
 
     def forget_waiting(self) -> None:
         """The cell that waits was interrupted."""
@@ -191,10 +197,12 @@ class Inners:
             self.is_stale = True
             self._fail(error or RuntimeError("nothing was started"))
             return
+        self._relaxed = launched.live.relaxed.words
         self.current = self._all[stage] = _open(launched, self._around)
 
     def adopt(self, stage: str, launched: Launched, *, is_guess: bool) -> None:
         """Take up an inner kernel that was started before the loop ran."""
+        self._relaxed = launched.live.relaxed.words
         inner = self._all[stage] = _open(launched, self._around)
         inner.is_guess = is_guess
 

@@ -43,7 +43,7 @@ class ContainerProvisioner(LocalProvisioner):
             "interrupt_mode": spec.interrupt_mode,
         }
         return [
-            *(sys.executable, "-m", "container_kernel.kernel"),
+            *(sys.executable, "-P", "-m", "container_kernel.kernel"),
             *("-f", self.parent.connection_file),
             *("--image", self.image),
             *("--language", spec.language),

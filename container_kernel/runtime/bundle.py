@@ -46,11 +46,16 @@ class Process:
     gid: int = 0
     groups: tuple[int, ...] = ()
     capabilities: tuple[str, ...] = ()
+    ambient: tuple[str, ...] = ()
+    """Those of them that a user who is not root keeps when a program is executed."""
+    apparmor: str | None = None
+    """The profile of that name, which the host has loaded."""
 
     def to_spec(self, rlimits: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """The ``process`` object of a runtime spec."""
         held = list(self.capabilities)
         return {
+            **({"apparmorProfile": self.apparmor} if self.apparmor else {}),
             "terminal": False,
             "user": {
                 "uid": self.uid,
@@ -65,8 +70,8 @@ class Process:
                 "bounding": held,
                 "effective": held,
                 "permitted": held,
-                "inheritable": [],
-                "ambient": [],
+                "inheritable": list(self.ambient),
+                "ambient": list(self.ambient),
             },
             "rlimits": list(rlimits),
             "noNewPrivileges": True,
@@ -85,6 +90,7 @@ class ContainerSpec:
     hostname: str = "container"
     host_network: bool = False
     pretend_ownership: bool = False
+    has_seccomp: bool = True
 
     def to_json(self, held: Held) -> dict[str, Any]:
         """The runtime spec, with the limits as they are held."""
@@ -130,11 +136,12 @@ class ContainerSpec:
         if not self.host_network:
             kinds.append("network")
         linux: dict[str, Any] = {
-            "seccomp": profile.seccomp(pretend_ownership=self.pretend_ownership),
-            "maskedPaths": list(profile.MASKED_PATHS),
+            "maskedPaths": list(profile.masked_paths()),
             "readonlyPaths": list(profile.READONLY_PATHS),
             "rootfsPropagation": "private",
         }
+        if self.has_seccomp:
+            linux["seccomp"] = profile.seccomp(pretend_ownership=self.pretend_ownership)
         if not self.idmap.is_identity:
             kinds.append("user")
             extents = [

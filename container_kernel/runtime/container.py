@@ -23,7 +23,7 @@ from .. import syscalls
 from ..errors import RuntimeFailed
 from ..folders import remove_tree
 from ..record import record, replace
-from . import bundle, sealed, strays, sweeper
+from . import apparmor, bundle, sealed, strays, sweeper
 from .bundle import ContainerSpec, Process
 from .cgroup import CgroupParent
 from .ended import Exit, Usage
@@ -196,6 +196,7 @@ class OciRuntime:
     ) -> None:
         self.path = path
         self.cgroup = cgroup
+        self._apparmor = None if is_rootless else apparmor.profile()
         self.init = init
         self._run_dir = run_dir
         self._state_dir = run_dir / "runtime"
@@ -240,6 +241,7 @@ class OciRuntime:
     ) -> Container:
         name = f"c{next(_numbers)}"
         folder = self._run_dir / "bundles" / name
+        spec = replace(spec, process=replace(spec.process, apparmor=self._apparmor))
         held = self._holder.on_start(spec.limits, name, has_init=has_init)
         bundle.write(folder, spec, held)
         pid_file = folder / "pid"
@@ -283,6 +285,7 @@ class OciRuntime:
         folder = self._run_dir / "bundles" / name
         folder.mkdir(mode=0o700)
         spec_file, pid_file = folder / "process.json", folder / "pid"
+        process = replace(process, apparmor=self._apparmor)
         held = self._holder.on_exec(container.limits, has_init=container.has_init)
         spec_file.write_text(json.dumps(process.to_spec(held)))
         argv = ["exec", "--detach", "--process", str(spec_file), "--pid-file", str(pid_file)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from ..errors import HostError, RebaseRefused
 from ..folders import remove_tree
 from ..oci.digest import Digest
 from ..record import record, replace
-from . import account, profile, rebase, sweeper
+from . import account, rebase, sweeper
 from .account import Account
 from .bundle import DEFAULT_PATH, ContainerSpec, Mount, Process
 from .container import INIT_PATH, Container
@@ -26,6 +27,7 @@ from .identity import User, check_directory
 from .init_layer import InitLayer
 from .limits import Limits
 from .quiesce import quiesced
+from .relaxed import Relaxed
 from .rootfs import Rootfs
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ class Wish:
     """How a container is to run; what is None is the image's or the default."""
 
     user: str | None = None
-    as_root: bool = False
+    relaxed: Relaxed = Relaxed()
     host_network: bool = False
     limits: Limits
     env: Mapping[str, str] | None = None
@@ -64,6 +66,7 @@ class Live:
         directory: Path,
         wish: Wish,
     ) -> None:
+        wish.relaxed.check()
         host.runtime.announce()
         self.chain_id = chain
         self._host = host
@@ -105,6 +108,11 @@ class Live:
         return self._account.user
 
     @property
+    def relaxed(self) -> Relaxed:
+        """What processes in here may do beyond the profile."""
+        return self._wish.relaxed
+
+    @property
     def container(self) -> Container | None:
         """The process started last, if it was not deleted."""
         return self._container
@@ -142,6 +150,7 @@ class Live:
             limits=self._wish.limits,
             mounts=self._mounts,
             host_network=self._wish.host_network,
+            has_seccomp=not self._wish.relaxed.no_seccomp,
         )
         self._container = self._host.runtime.run(spec, stdin=stdin)
         return self._container
@@ -266,14 +275,21 @@ class Live:
         new.take_place_of(old)
 
     def copy_scratch(self) -> Active:
-        """What was written so far, as a new active snapshot on the same image."""
+        """What was written so far, as a new active snapshot on the same image.
+
+        What runs here stands still meanwhile: a folder that becomes a link while it is copied
+        would lead the copying out of the container.
+        """
         active = self._store.snapshots.prepare(self.rootfs.active.parent)
-        subprocess.run(
-            ["cp", "-a", "--reflink=auto", f"{self.rootfs.active.upper}/.", str(active.upper)],
-            check=True,
-        )
+        upper = self.rootfs.active.upper
+        running = self._container is not None and self._container.poll() is None
+        with quiesced(self._container) if running and self._container else nullcontext():
+            subprocess.run(
+                ["cp", "-a", "--reflink=auto", f"{upper}/.", str(active.upper)], check=True
+            )
         for path in _NOT_FROZEN:
-            subprocess.run(["rm", "-rf", str(active.upper / path)], check=True)
+            if not (active.upper / path).parent.is_symlink():  # /var could lead anywhere
+                subprocess.run(["rm", "-rf", str(active.upper / path)], check=True)
         return active
 
     def close(self) -> None:
@@ -303,7 +319,7 @@ class Live:
             return self._host.bind(directory, readonly=False)
 
     def _choose_account(self, chain: Digest, config: ImageConfig) -> Account:
-        if self._wish.as_root or self._store.idmap.squash:
+        if self._wish.relaxed.as_root or self._store.idmap.squash:
             return account.ROOT
         return account.ordinary(self._store, chain, self._wish.user or config.user)
 
@@ -342,5 +358,6 @@ class Live:
             uid=user.uid,
             gid=user.gid,
             groups=user.groups,
-            capabilities=profile.AS_ROOT_CAPABILITIES if self._wish.as_root else (),
+            capabilities=self._wish.relaxed.held,
+            ambient=self._wish.relaxed.capabilities if user.uid else (),
         )

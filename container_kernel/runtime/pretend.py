@@ -38,7 +38,7 @@ def load_filter() -> None:
 
 def wrap(argv: list[str]) -> list[str]:
     """The command line that runs ``argv`` under the filter."""
-    return [sys.executable, "-m", __name__, *argv]
+    return [sys.executable, "-P", "-m", __name__, *argv]
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ of podman and moby, made narrower: no raw sockets, no device nodes, no audit wri
 
 from __future__ import annotations
 
+import functools
+import glob
 import json
 import os
 from collections.abc import Iterable
@@ -33,6 +35,16 @@ AS_ROOT_CAPABILITIES = tuple(
 )
 """What a run cell gets that asks to be root."""
 
+CAPABILITIES = tuple(
+    f"CAP_{name}"
+    for name in """CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP
+    LINUX_IMMUTABLE NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE
+    SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME
+    SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG
+    WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE""".split()  # noqa: SIM905
+)
+"""All there are, each at its number (linux/capability.h)."""
+
 MASKED_PATHS = (
     "/proc/acpi",
     "/proc/asound",
@@ -47,6 +59,8 @@ MASKED_PATHS = (
     "/sys/devices/virtual/powercap",
     "/sys/firmware",
 )
+
+_THERMAL = "/sys/devices/system/cpu/cpu*/thermal_throttle"
 
 READONLY_PATHS = (
     "/proc/bus",
@@ -87,6 +101,12 @@ _SECCOMP = Path(__file__).with_name("seccomp.json")
 # The native one only: 32-bit socketcall(2) would hide its arguments from the filter.
 _ARCHITECTURES = {"x86_64": ["SCMP_ARCH_X86_64"], "aarch64": ["SCMP_ARCH_AARCH64"]}
 _read: dict[bool, dict[str, Any]] = {}
+
+
+@functools.cache
+def masked_paths() -> tuple[str, ...]:
+    """What of /proc and /sys shows nothing: ``MASKED_PATHS``, and how hot each processor is."""
+    return (*MASKED_PATHS, *sorted(glob.glob(_THERMAL)))
 
 
 def seccomp(*, pretend_ownership: bool = False) -> dict[str, Any]:

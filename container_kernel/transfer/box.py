@@ -144,6 +144,7 @@ def _unpack(order: dict[str, Any]) -> dict[str, Any]:
             memory_bytes=MEMORY_BYTES,
             cpu_s=order["cpu_s"],
             keep_admin=not order["userxattr"],
+            readable=order["folders"],
         )
     except OSError as error:
         raise HostError(f"layers cannot be unpacked safely here: {error}") from error

@@ -11,10 +11,12 @@ import ctypes
 import os
 import resource
 import struct
+from collections.abc import Sequence
 from contextlib import suppress
 
 from .. import syscalls
 from ..syscalls import prctl, unshare
+from . import landlock
 
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_SET_SECCOMP = 22
@@ -48,10 +50,19 @@ def die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
-def confine(folder: str | None, *, memory_bytes: int, cpu_s: int, keep_admin: bool) -> None:
+def confine(
+    folder: str | None,
+    *,
+    memory_bytes: int,
+    cpu_s: int,
+    keep_admin: bool,
+    readable: Sequence[int] = (),
+) -> None:
     """Give up everything but ``folder``, which becomes the root, and the open descriptors.
 
-    ``keep_admin`` keeps CAP_SYS_ADMIN, which setting ``trusted.*`` attributes needs.
+    Of those, folders can be walked downwards only, and ``readable`` ones only be read, where the
+    host kernel has Landlock. ``keep_admin`` keeps CAP_SYS_ADMIN, which setting ``trusted.*``
+    attributes needs.
     """
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWNET | syscalls.CLONE_NEWIPC)
@@ -64,9 +75,17 @@ def confine(folder: str | None, *, memory_bytes: int, cpu_s: int, keep_admin: bo
         (resource.RLIMIT_CORE, 0),
     ):
         _lower(limit, value)
+    _stay_below(folder, readable)
     kept = {CHOWN, DAC_OVERRIDE, FOWNER, FSETID, MKNOD, SETFCAP}
     _keep_capabilities(kept | {SYS_ADMIN} if keep_admin else kept)
     _refuse_system_calls()
+
+
+def _stay_below(folder: str | None, readable: Sequence[int]) -> None:
+    root = [] if folder is None else [os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)]
+    landlock.restrict(root, readable)
+    for fd in root:
+        os.close(fd)
 
 
 def _make_root(folder: str) -> None:

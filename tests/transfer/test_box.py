@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from container_kernel import syscalls
 from container_kernel.errors import ImageError, StoreError
 from container_kernel.oci.digest import Digest
 from container_kernel.oci.idmap import IdMap
+from container_kernel.transfer import landlock
 from container_kernel.transfer.box import unpack_boxed
 from container_kernel.transfer.compression import Caps
 from container_kernel.transfer.unpack import unpack_rootfs
@@ -74,8 +76,6 @@ def box(data: bytes, target: Path | None, entered, **options):
 
 
 def test_a_confined_process_sees_and_can_do_nothing_else(target):
-    import json
-
     (target / "only this").touch()
     code = INSIDE.format(path=sys.path, folder=str(target))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
@@ -95,6 +95,47 @@ def test_a_confined_process_sees_and_can_do_nothing_else(target):
         "seccomp": 2,
         "umask": 0,
     }
+
+
+UPWARDS = """
+import json, os, sys
+sys.path[:] = {path!r}
+from container_kernel.transfer.confine import confine
+before, parent = (os.open(name, os.O_RDONLY | os.O_DIRECTORY) for name in ({folder!r}, {parent!r}))
+confine({inside!r}, memory_bytes=256 << 20, cpu_s=60, keep_admin=False, readable=[parent])
+def tried(path, flags, folder):
+    try:
+        os.close(os.open(path, flags, 0o600, dir_fd=folder))
+        return "done"
+    except OSError as error:
+        return type(error).__name__
+print(json.dumps([
+    tried("../canary", os.O_RDONLY, before),
+    tried("../new", os.O_WRONLY | os.O_CREAT, before),
+    tried("../canary", os.O_RDONLY, parent),
+    tried("new", os.O_WRONLY | os.O_CREAT, parent),
+    tried("file", os.O_WRONLY, parent),
+    tried("file", os.O_RDONLY, parent),
+    tried("new", os.O_WRONLY | os.O_CREAT, before),
+]))
+"""
+
+
+@pytest.mark.parametrize("has_target", [True, False])
+def test_no_folder_that_is_open_is_a_way_up_or_to_the_layers_below(target, tmp_path, has_target):
+    """Row 66's last wall: the layers below are open in the box, and lie beside all others."""
+    if landlock.abi() < 2:
+        pytest.skip("this kernel has no Landlock, or one that forbids hard links")
+    (tmp_path / "canary").write_text("secret")
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below/file").write_text("frozen")
+    inside = str(target) if has_target else None
+    names = {"folder": str(target), "parent": str(tmp_path / "below"), "inside": inside}
+    code = UPWARDS.format(path=sys.path, **names)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    *refused, readable, in_target = json.loads(done.stdout)
+    assert set(refused) == {"PermissionError"}
+    assert (readable, in_target) == ("done", "done" if has_target else "PermissionError")
 
 
 def test_a_layer_is_unpacked_and_measured(target, entered):

@@ -1,0 +1,98 @@
+"""Containers of every kind, started as users start them, with a probe inside."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from container_kernel import config
+from container_kernel.build.cancel import Cancel
+from container_kernel.build.events import StepLog
+from container_kernel.kernel.magics import build_items
+from container_kernel.runtime.live import Wish
+from container_kernel.runtime.relaxed import Relaxed
+from container_kernel.workbench import Workbench
+from tests.runtime import facts
+
+KINDS = ("run", "as-root", "exec", "build")
+SETUID = "%%build --net none\ncp /probe /setuid-probe\nchmod 4755 /setuid-probe"
+CANARY = "CONTAINER_KERNEL_CANARY"
+
+
+class Prober:
+    """A workbench with one image, the probe in it."""
+
+    def __init__(self, workbench: Workbench, probe: Path) -> None:
+        self.workbench = workbench
+        self.folder = probe.parent
+        for cell in ("%base busybox", "%copy probe /probe", SETUID):
+            self.build(cell)
+
+    def build(self, cell: str) -> str:
+        """Build a cell; what its step said."""
+        events: list[object] = []
+        self.workbench.build(cell, cell, build_items(cell), on_event=events.append, cancel=Cancel())
+        return "".join(event.text for event in events if isinstance(event, StepLog))
+
+    @contextlib.contextmanager
+    def live(self, **relaxed: object) -> Iterator[object]:
+        """A container context on the image, as run cells and %%run have it."""
+        image = self.workbench.image(on_event=lambda _: None, cancel=Cancel())
+        live = self.workbench.fresh(
+            image, Wish(limits=self.workbench.limits(), relaxed=Relaxed(**relaxed))
+        )
+        try:
+            yield live
+        finally:
+            live.close()
+
+    def facts(self, kind: str, *, quick: bool = False) -> facts.Facts:
+        """What a container of that kind answers."""
+        script = facts.script(quick=quick)
+        if kind == "build":
+            return facts.Facts(
+                kind, self.build(f"%%build --net none\n: {os.urandom(4).hex()}\n{script}")
+            )
+        with self.live(as_root=kind == "as-root") as live:
+            if kind == "exec":
+                live.start(["sleep", "100"])
+                return facts.Facts(kind, read(live.exec(["sh", "-c", script])))
+            return facts.Facts(kind, read(live.start(["sh", "-c", script])))
+
+
+def read(container) -> str:
+    """What a container says on its output, up to its end."""
+    with open(container.stdout, closefd=False, errors="replace") as stdout:
+        text = stdout.read()
+    container.delete()
+    return text
+
+
+@pytest.fixture(scope="session")
+def prober(entered, oci_runtime, shared_home, probe):
+    """What starts probed containers, on each OCI runtime."""
+    environ = {
+        **os.environ,
+        "CONTAINER_KERNEL_HOME": str(shared_home),
+        "CONTAINER_KERNEL_RUNTIME": oci_runtime,
+    }
+    workbench = Workbench(config.load(environ), entered, probe.parent, parse=build_items)
+    leaked = [os.open(path, os.O_RDONLY) for path in ("/", "/usr", "/etc", str(shared_home)) * 12]
+    for fd in leaked:
+        os.set_inheritable(fd, True)
+    os.environ[CANARY] = "seen"
+    yield Prober(workbench, probe)
+    del os.environ[CANARY]
+    for fd in leaked:
+        os.close(fd)
+    workbench.close()
+
+
+@pytest.fixture(scope="session", params=KINDS)
+def found(request, prober):
+    """The facts of a container of each kind."""
+    return prober.facts(request.param)
