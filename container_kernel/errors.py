@@ -22,7 +22,8 @@ ContainerKernelError
 │   └── RuntimeFailed      the OCI runtime refused or died: .argv .exit_code .stderr
 └── StoreError             the store is damaged, full or not ours (exit code 4)
     ├── BlobNotFound       .digest
-    └── BlobDamaged        .digest .found
+    ├── BlobDamaged        .digest .found
+    └── IndexDamaged       the store's database cannot be read any more
 """
 
 from __future__ import annotations
@@ -232,3 +233,12 @@ class BlobDamaged(StoreError):
         super().__init__(f"blob {digest.short} is damaged: its bytes hash to {found.short}")
         self.digest = digest
         self.found = found
+
+
+class IndexDamaged(StoreError):
+    """The store's database cannot be read any more; the next process that opens it rebuilds it."""
+
+    hint = "run it again: the database is rebuilt from what the store holds, layers are not lost"
+
+    def __init__(self, path: object, why: str) -> None:
+        super().__init__(f"{path} is damaged: {why}")

@@ -49,6 +49,8 @@ WRONG_USE = [
         "a size from 6m on, such as 512m or 2g, found 'lots'",
     ),
     (["exec", "--net", "bridge", "--", "true"], "invalid choice: 'bridge'"),
+    (["store"], "required: COMMAND"),
+    (["store", "collect", "--older-than", "old"], "a time such as"),
     (["install", "--user", "--sys-prefix"], "not allowed with argument"),
     (["install", "--name", "a b"], "found 'a b'"),
     (["doctor", "now"], "unrecognized arguments: now"),

@@ -22,6 +22,7 @@ from .. import syscalls
 from ..errors import ContainerKernelError, RuntimeFailed, StepFailed
 from ..oci.changeset import Clamp, tree_digest
 from ..oci.digest import Digest, extend_chain
+from ..oci.tar_writer import HeaderKeeper
 from ..record import field, record
 from ..runtime import profile
 from ..runtime.bundle import DEFAULT_PATH, ContainerSpec, Mount, Process
@@ -149,11 +150,13 @@ def freeze(
 ) -> Snapshot:
     """Make the layer that ``active`` holds permanent; on disk when this returns."""
     volatile.drop(active.upper)
+    keeper = HeaderKeeper()
     diff_id, size = tree_digest(
-        active.upper, idmap=store.idmap, userxattr=store.userxattr, clamp=clamp
+        active.upper, idmap=store.idmap, userxattr=store.userxattr, clamp=clamp, hasher=keeper
     )
+    headers = b"".join(keeper.headers)
     with _beside(lambda: on_named(extend_chain(active.parent, diff_id))):
-        return store.snapshots.commit(active, diff_id, size, created_by)
+        return store.snapshots.commit(active, diff_id, size, created_by, headers=headers)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from ..errors import (
 from ..oci.changeset import Clamp
 from ..oci.digest import Digest
 from ..runtime.rootfs import Rootfs
+from ..store import layer as layers
 from ..store.snapshots import Snapshot, disk_errors
 from . import settings
 from .cancel import Cancel
@@ -147,6 +148,7 @@ class Solver:
 
             snapshot = self._run(progress, step, Watch(log, cancel, remember))
             seconds = time.monotonic() - started
+            layers.add_key(snapshot, key, seconds)
         return layer_of(snapshot, step.title, seconds, cached=False)
 
     def _cached(self, key: str, step: Step) -> Layer | None:

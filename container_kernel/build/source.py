@@ -129,7 +129,7 @@ class Bases:
                 self._store.snapshots.remove(active)
                 raise
             seconds = time.monotonic() - started
-            self._store.index.remember_layer(key, snapshot.chain_id, seconds)
+            self._store.remember_layer(key, snapshot, seconds)
         return _first(definition, snapshot, seconds, cached=False)
 
     def _is_path(self, reference: str) -> bool:

@@ -39,7 +39,7 @@ def parser() -> Parser:
     top = Parser(prog="container-kernel", description=_TOP)
     top.add_argument("--version", action="version", version=f"container-kernel {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
-    for add in (_run, _build, _image, _exec, _shell, _doctor, _install):
+    for add in (_run, _build, _image, _exec, _shell, _store, _doctor, _install):
         add(commands)
     return top
 
@@ -136,6 +136,32 @@ def _value(read: Callable[[str], object]) -> Callable[[str], object]:
             raise argparse.ArgumentTypeError(f"takes {error}, found {text!r}") from None
 
     return checked
+
+
+def _store(commands: Commands[Parser]) -> None:
+    group = commands.add_parser("store", help="check, clean up and measure the store")
+    verbs = group.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
+    check = _command(verbs, "check", "store.check_store", "look for damage in the store")
+    check.add_argument("--full", action="store_true", help="hash everything again")
+    check.add_argument(
+        "--repair", action="store_true", help="move aside what is bad, mend what can be mended"
+    )
+    about = "remove what no name, notebook, cache or running process needs"
+    made = _command(verbs, "collect", "store.collect_store", about)
+    made.add_argument("--dry-run", action="store_true", help="only say what would go, and why")
+    made.add_argument(
+        "--max-bytes",
+        type=_value(values.size),
+        metavar="SIZE",
+        help="caches too, oldest use first, until the store has at most so much, such as 20g",
+    )
+    made.add_argument(
+        "--older-than",
+        type=_value(values.age),
+        metavar="AGE",
+        help="caches too that were not used for so long, such as 30d",
+    )
+    _command(verbs, "du", "store.show_usage", "what the store weighs, and whose bytes those are")
 
 
 def _doctor(commands: Commands[Parser]) -> None:

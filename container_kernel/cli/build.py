@@ -89,6 +89,8 @@ def bench(
     workbench = Workbench(
         config, place, folder, parse=build_items, notebook=notebook, use_cache=use_cache
     )
+    for notice in workbench.store.take_notices():
+        report.note(notice)
     try:
         yield Bench(workbench, report.on_event(), cancel)
     finally:

@@ -17,12 +17,22 @@ if TYPE_CHECKING:
 
 @record
 class Named:
-    """One name in the store and what it means. ``size`` is the sum of the layers."""
+    """One name in the store and what it means. ``size`` is the sum of the layers.
+
+    Of a damaged image neither is known.
+    """
 
     name: str
     digest: str
-    layers: int
-    size: int
+    layers: int | None
+    size: int | None
+
+    @property
+    def amounts(self) -> tuple[str, str]:
+        """Layers and size, as people read them."""
+        if self.layers is None or self.size is None:
+            return "damaged", "?"
+        return str(self.layers), amounts.size(self.size)
 
 
 def listing(images: Iterable[Named], *, with_data: bool = False) -> Bundle:
@@ -46,10 +56,7 @@ def data(images: Iterable[Named]) -> dict[str, object]:
 
 def table(images: Iterable[Named]) -> str:
     """The names in the store as lines of text."""
-    rows = [
-        (plain(one.name), one.digest[:19], str(one.layers), amounts.size(one.size))
-        for one in images
-    ]
+    rows = [(plain(one.name), one.digest[:19], *one.amounts) for one in images]
     if not rows:
         return "no image has a name yet; %tag NAME gives the current one a name"
     return markup.columns([("name", "digest", "layers", "size"), *rows], "<<>>")
@@ -62,8 +69,7 @@ def _html(images: list[Named]) -> str:
         (
             markup.code(plain(one.name)),
             markup.code(one.digest[:19], tip=one.digest),
-            str(one.layers),
-            amounts.size(one.size),
+            *one.amounts,
         )
         for one in images
     ]

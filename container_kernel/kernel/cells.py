@@ -131,6 +131,7 @@ class OwnCells:
         cancel = self._new_cancel()
 
         def job() -> None:
+            self._tell(screen)
             if isinstance(cell, BuildCell):
                 self._build(publisher, cell, screen, cancel)
             else:
@@ -203,6 +204,7 @@ class OwnCells:
         cancel = self._new_cancel()
         try:
             workbench = self._workbench()
+            self._tell(screen)
             live = workbench.live(
                 stage, on_event=screen.on_event, cancel=cancel, restart=self._restart
             )
@@ -239,6 +241,11 @@ class OwnCells:
         if self._made is None:
             self._made = self._make_workbench()
         return self._made
+
+    def _tell(self, screen: Screen) -> None:
+        """What was wrong with the store and was mended when it was opened."""
+        for notice in self._workbench().store.take_notices():
+            screen.stream("stderr", f"{notice}\n")
 
     def _new_cancel(self) -> Cancel:
         self._cancel = Cancel()

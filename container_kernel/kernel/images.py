@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..build.events import Image, Layer
 from ..display.images import Named
-from ..errors import BadArguments, CellError
+from ..errors import BadArguments, CellError, ImageError, StoreError
 from ..oci.digest import Digest
 from .arguments import nearest
 
@@ -46,12 +46,15 @@ def image(store: Store, digest: Digest) -> Image:
 
 
 def named(store: Store) -> list[Named]:
-    """Every name in the store, sorted."""
+    """Every name in the store, sorted; a damaged image hides no other."""
     return [_named(store, name, digest) for name, digest in store.tags.list().items()]
 
 
 def _named(store: Store, name: str, digest: Digest) -> Named:
-    layers = image(store, digest).layers
+    try:
+        layers = image(store, digest).layers
+    except (ImageError, StoreError):
+        return Named(name, str(digest), None, None)
     return Named(name, str(digest), len(layers), sum(layer.size for layer in layers))
 
 

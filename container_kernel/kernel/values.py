@@ -9,6 +9,7 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
 LEAST_MEMORY = 6 * 1024**2
 """Below it not even the OCI runtime gets a container started."""
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+_AGES = {"d": 86400.0, "w": 7 * 86400.0}
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -125,6 +126,18 @@ def duration(text: str) -> float:
     if seconds <= 0:
         raise ValueError("a time such as 30s or 5m")
     return seconds
+
+
+def age(text: str) -> float:
+    """Seconds of ``30d``, ``12h`` or ``2w``.
+
+    Raises:
+        ValueError: it is not a time, or zero.
+    """
+    number, unit = text[:-1], _AGES.get(text[-1:])
+    if unit is None:
+        return duration(text)
+    return duration(number) * unit
 
 
 def count(text: str) -> int:

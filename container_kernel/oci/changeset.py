@@ -94,10 +94,18 @@ def encode(
 
 
 def tree_digest(
-    tree: Path, *, idmap: IdMap, userxattr: bool, clamp: Clamp | None = None
+    tree: Path,
+    *,
+    idmap: IdMap,
+    userxattr: bool,
+    clamp: Clamp | None = None,
+    hasher: TarHasher | None = None,
 ) -> tuple[Digest, int]:
-    """The diff_id of ``tree`` and the bytes of its tar, which is written nowhere."""
-    with TarHasher() as hasher:
+    """The diff_id of ``tree`` and the bytes of its tar, which is written nowhere.
+
+    ``hasher`` is one that keeps what goes through it.
+    """
+    with hasher or TarHasher() as hasher:
         size = _Encoder(hasher, idmap, userxattr, clamp).run(tree)
     return hasher.digest, size.tar_bytes
 

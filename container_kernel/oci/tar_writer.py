@@ -118,3 +118,22 @@ class TarHasher(TarWriter):
             block, used = item
             self._sha256.update(block[:used])
             self._free.put(block)
+
+
+class HeaderKeeper(TarHasher):
+    """Also keeps the headers, one of ``headers`` for each entry: what a layer's files are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.headers: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        """Append an entry's header."""
+        self.headers.append(data)
+        super().write(data)
+
+    def finish(self) -> int:
+        """End the tar; its end is no header."""
+        written = super().finish()
+        self.headers.pop()
+        return written

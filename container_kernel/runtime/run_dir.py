@@ -33,10 +33,16 @@ def make(environ: Mapping[str, str]) -> tuple[Path, int]:
     sweep_all(parent)
     name = f"{os.getpid()}-{os.urandom(4).hex()}"
     fresh, run_dir = parent / f".new-{name}", parent / name
-    fresh.mkdir(mode=0o700)
-    lock = os.open(fresh / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    fresh.rename(run_dir)  # only now can a sweeper see it, and it is locked
+    try:
+        fresh.mkdir(mode=0o700)
+        lock = os.open(fresh / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        fresh.rename(run_dir)  # only now can a sweeper see it, and it is locked
+    except OSError as error:
+        raise HostError(
+            f"no folder can be made in {parent}: {error.strerror}",
+            hint="free space there, or set XDG_RUNTIME_DIR to a folder of yours",
+        ) from error
     return run_dir, lock
 
 

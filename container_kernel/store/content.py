@@ -5,17 +5,20 @@ then the folder is synced. So a name that exists is whole and on disk, whoever w
 process killed in between leaves only a file in ``ingest/`` that nobody will ever read.
 
     blobs/sha256/<64 digits>     the blobs, mode 0600
-    ingest/<random>              blobs on their way in
+    ingest/<random>              blobs on their way in, locked by who writes them
+
+A blob that was put, or that `has` saw, stays while this process lives: ``hold`` leases it.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import io
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +26,7 @@ from typing import TYPE_CHECKING
 from ..errors import BlobDamaged, BlobNotFound, ImageError, StoreError
 from ..oci.digest import Digest
 from ..record import record
+from .leases import folder_lock, is_locked
 
 if TYPE_CHECKING:
     from ..oci.tar_reader import Stream
@@ -44,8 +48,9 @@ class Blob:
 class ContentStore:
     """Blobs under ``root``. Every operation may run in several processes at once."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, hold: Callable[[str], object] = lambda name: None) -> None:
         self.root = root
+        self._hold = hold
         self._blobs = root / "blobs" / "sha256"
         self._ingest = root / "ingest"
 
@@ -75,6 +80,7 @@ class ContentStore:
         if isinstance(source, bytes):
             _check(source, expected, size)
             digest = Digest.of(source)
+            self._hold(lease(digest))
             if self._holds(digest, source):
                 return Blob(digest, len(source))
             source = io.BytesIO(source)
@@ -130,8 +136,14 @@ class ContentStore:
         return size
 
     def has(self, digest: Digest) -> bool:
-        """True when the blob is there; its bytes are not looked at."""
-        return self.path(digest).is_file()
+        """True when the blob is there; its bytes are not looked at. It then stays."""
+        self._hold(lease(digest))
+        path = self.path(digest)
+        if not path.is_file():
+            return False
+        with suppress(OSError):
+            os.utime(path)  # when it was used last
+        return True
 
     def size(self, digest: Digest) -> int:
         """How many bytes the blob has.
@@ -154,6 +166,18 @@ class ContentStore:
                     digest = Digest(f"sha256:{entry.name}")
                     yield Blob(digest, entry.stat(follow_symlinks=False).st_size)
 
+    def sweep(self) -> None:
+        """Remove blobs on their way in whose writers are gone."""
+        with suppress(FileNotFoundError), folder_lock(self._ingest, fcntl.LOCK_EX):
+            for draft in self._ingest.iterdir():
+                if not is_locked(draft):
+                    draft.unlink(missing_ok=True)
+
+    def files(self) -> Iterator[Path]:
+        """Whatever lies where blobs lie."""
+        with suppress(FileNotFoundError):
+            yield from self._blobs.iterdir()
+
     def path(self, digest: Digest) -> Path:
         """Where the blob is, or would be."""
         return self._blobs / digest.hex
@@ -166,27 +190,50 @@ class ContentStore:
             return False
         if is_same:  # whoever renamed it may not have synced the folder yet
             _sync(self._blobs)
+            with suppress(OSError):
+                os.utime(self.path(digest))  # when it was used last
         return is_same
 
     def _write(self, source: Stream, expected: Digest | None, size: int | None) -> Blob:
         draft = self._ingest / os.urandom(16).hex()
         try:
-            fd = os.open(draft, _CREATE, 0o600)
+            fd = self._open_draft(draft)
         except FileNotFoundError:
             self.create()
-            fd = os.open(draft, _CREATE, 0o600)
+            fd = self._open_draft(draft)
         try:
             with os.fdopen(fd, "wb", buffering=0) as out:
                 os.fchmod(fd, 0o600)
                 blob = _copy(source, out, size)
                 _compare(blob, expected, size)
                 os.fsync(fd)
-            os.replace(draft, self.path(blob.digest))
+                self._hold(lease(blob.digest))
+                self._publish(draft, self.path(blob.digest))  # locked until it has its name
         except BaseException:
             draft.unlink(missing_ok=True)
             raise
-        _sync(self._blobs)
         return blob
+
+    def _open_draft(self, draft: Path) -> int:
+        with folder_lock(self._ingest, fcntl.LOCK_SH):
+            fd = os.open(draft, _CREATE, 0o600)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        return fd
+
+    def _publish(self, draft: Path, path: Path) -> None:
+        is_new = not path.exists()
+        os.replace(draft, path)
+        try:
+            _sync(self._blobs)
+        except OSError:  # then it may or may not be there tomorrow: nobody is to find it
+            if is_new:
+                path.unlink(missing_ok=True)
+            raise
+
+
+def lease(digest: Digest) -> str:
+    """What a lease calls the blob."""
+    return f"blob {digest}"
 
 
 @contextmanager
@@ -198,7 +245,8 @@ def _disk_errors(root: Path) -> Iterator[None]:
         if error.errno in _FULL:
             hint = f"free space on the volume that holds {root}, then run it again"
             raise StoreError(f"no space left for the store in {root}", hint=hint) from error
-        raise StoreError(f"the store in {root} cannot be written: {error}") from error
+        hint = "look at that disk (dmesg), or set CONTAINER_KERNEL_HOME to a folder on another"
+        raise StoreError(f"the store in {root} cannot be written: {error}", hint=hint) from error
 
 
 def _copy(source: Stream, out: io.FileIO, size: int | None) -> Blob:

@@ -18,4 +18,4 @@ class Shelf:
         self.home = home
         self.idmap = idmap
         self.userxattr = userxattr
-        self.snapshots = Snapshots(home, idmap)
+        self.snapshots = Snapshots(home, idmap, userxattr=userxattr)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
-import time
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,11 +13,15 @@ from ..errors import ImageError, StoreError
 from ..oci.digest import Digest, chain_id
 from ..oci.idmap import IdMap
 from ..oci.spec import Descriptor, ImageConfig, Manifest, MediaType
+from . import layer
 from .content import ContentStore
+from .folder import open_folder
 from .index import Index
+from .rebuild import open_index, rebuild
 from .shelf import Shelf
+from .snapshots import Snapshot, disk_errors
 
-VERSION = 1
+DOWNLOADS = "downloads"
 
 
 class Tags:
@@ -47,30 +50,73 @@ class Tags:
 class Store(Shelf):
     """Content, snapshots and index of one folder, opened; created when it is not there.
 
+    What a process that was killed left behind is put out of reach at once, and removed in a thread
+    of its own. On a file system that cannot be written, images can be looked at and run.
+
     Raises:
         StoreError: the folder cannot be written, belongs to somebody else, is of a newer
             version, or its trees were written with other ids than this process has.
     """
 
     def __init__(self, home: Path, idmap: IdMap, *, userxattr: bool) -> None:
-        _open_folder(home, idmap)
-        super().__init__(home, idmap, userxattr=userxattr)
-        self.content = ContentStore(home / "content")
-        self.content.create()
-        self.index = Index(home / "index.db")
+        self._notices: list[str] = []
+        self.is_readonly = open_folder(home, idmap)
+        with disk_errors(home):
+            super().__init__(home, idmap, userxattr=userxattr)
+            self.leases = self.snapshots.leases
+            self.content = ContentStore(home / "content", self.leases.hold)
+            self.index = self._open_index()
         self.tags = Tags(self.index)
-        self.snapshots.sweep()
+
+    def _open_index(self) -> Index:
+        path = self.home / "index.db"
+        if self.is_readonly:
+            return Index(path, is_readonly=True)
+        self.content.create()
+        index, told = open_index(path, self.snapshots, self.leases)
+        self._notices += [told] if told else []
+        self._sweep()
+        return index
+
+    def take_notices(self) -> list[str]:
+        """What the user is to be told: what was found broken and was mended. Each is told once."""
+        notices, self._notices = self._notices, []
+        return notices
+
+    def rebuild_index(self) -> str:
+        """Make the index again from what the store holds; says what was saved."""
+        with self.leases.shut():
+            self.index.close()
+            self.index, told = rebuild(self.index.path, self.snapshots)
+        self.tags = Tags(self.index)
+        return told
 
     def close(self) -> None:
-        """Close the index; everything else needs no goodbye."""
+        """Close the index and let go of what this process needed."""
         self.index.close()
+        self.leases.close()
+
+    def _sweep(self) -> None:
+        self.content.sweep()
+        self.snapshots.sweep()
+        if any(self.snapshots.trash.iterdir()):
+            empty = self.snapshots.empty_trash
+            threading.Thread(target=empty, name="trash", daemon=True).start()
+
+    def remember_layer(self, key: str, snapshot: Snapshot, seconds: float) -> None:
+        """Say, beside the layer too, that it answers the cache key ``key``."""
+        self.index.remember_layer(key, snapshot.chain_id, seconds)
+        layer.add_key(snapshot, key, seconds)
 
     def cache_folder(self, name: str) -> Path:
         """A download cache shared by all notebooks; in no layer, may be emptied any time."""
-        folder = self.home / "downloads" / name
-        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-        root = self.idmap.to_disk(0)
-        os.chown(folder, root, root)
+        self.leases.hold(f"cache {name}")
+        folder = self.home / DOWNLOADS / name
+        with disk_errors(folder):
+            folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+            root = self.idmap.to_disk(0)
+            os.chown(folder, root, root)
+            os.utime(folder)  # when it was used last
         return folder
 
     def put_image(self, config: ImageConfig, layers: Sequence[Descriptor]) -> Digest:
@@ -100,6 +146,7 @@ class Store(Shelf):
         reference = reference.rpartition("@")[2]
         tagged = self.tags.get(reference) or self.tags.get(f"{reference}:latest")
         if tagged:
+            self.content.has(tagged)
             return tagged
         text = reference.removeprefix("sha256:")
         if len(text) < 6 or not set(text) <= set("0123456789abcdef"):
@@ -108,7 +155,7 @@ class Store(Shelf):
             digest = Digest(f"sha256:{text}")
             return digest if self.content.has(digest) and self._is_image(digest) else None
         blobs = (blob.digest for blob in self.content.walk() if blob.digest.hex.startswith(text))
-        found = {digest for digest in blobs if self._is_image(digest)}
+        found = {digest for digest in blobs if self._is_image(digest) and self.content.has(digest)}
         if len(found) > 1:
             raise ImageError(f"{reference} is ambiguous", hint="give more digits of the digest")
         return found.pop() if found else None
@@ -131,7 +178,8 @@ class Store(Shelf):
         frees the key when its holder dies.
         """
         folder = self.home / "building"
-        folder.mkdir(mode=0o700, exist_ok=True)
+        with disk_errors(folder):
+            folder.mkdir(mode=0o700, exist_ok=True)
         path = folder / key[:32]
         while True:
             lock = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -157,52 +205,6 @@ class Store(Shelf):
         except (ImageError, StoreError):
             return False
         return True
-
-
-def _open_folder(home: Path, idmap: IdMap) -> None:
-    try:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        owner = home.stat().st_uid
-        if owner != os.geteuid():
-            raise StoreError(
-                f"the store {home} belongs to another user",
-                hint="set CONTAINER_KERNEL_HOME to a folder of your own",
-            )
-        home.chmod(0o700)
-        _check_version(home, idmap)
-    except OSError as error:
-        raise StoreError(
-            f"the store {home} cannot be written: {error.strerror}",
-            hint="set CONTAINER_KERNEL_HOME to a folder you can write",
-        ) from error
-
-
-def _check_version(home: Path, idmap: IdMap) -> None:
-    file = home / "store.json"
-    ours = {"version": VERSION, "ids": _describe_ids(idmap)}
-    if not file.exists():
-        fresh = home / f".store.json.{os.getpid()}.{time.monotonic_ns()}"
-        fresh.write_text(json.dumps(ours))
-        fresh.rename(file)
-        return
-    found = json.loads(file.read_text())
-    if found["version"] > VERSION:
-        raise StoreError(
-            f"the store {home} is of version {found['version']}, this program knows {VERSION}",
-            hint="upgrade container-kernel, or set CONTAINER_KERNEL_HOME to another folder",
-        )
-    if found["ids"] != ours["ids"]:
-        raise StoreError(
-            f"the files of the store {home} belong to other ids ({found['ids']}) than "
-            f"this session has ({ours['ids']})",
-            hint="set CONTAINER_KERNEL_HOME to another folder, or give back the id range",
-        )
-
-
-def _describe_ids(idmap: IdMap) -> str:
-    if idmap.is_identity:
-        return "as in the image"
-    return "one id" if idmap.squash else "subordinate ids"
 
 
 def _is_same_file(fd: int, path: Path) -> bool:

@@ -8,7 +8,8 @@ A sweep is a module with
 
 - ``CASES``, how many there are, and ``SAMPLE``, how many of them the test suite runs;
 - ``opened()``, a context manager around a row of cases that yields ``case(number, chance)``, which
-  raises for a failure. After one, it is opened again.
+  raises for a failure. After one, it is opened again;
+- if it cannot run everywhere, ``why_not()``, which says why it cannot here.
 """
 
 from __future__ import annotations
@@ -45,6 +46,11 @@ class Sweep:
         self.done: int = state.get("done", 0)
         self.failed: list[int] = state.get("failed", [])
 
+    @property
+    def why_not(self) -> str:
+        """Why it cannot run here; nothing if it can."""
+        return getattr(self.module, "why_not", str)()
+
     def _read(self) -> dict:
         return json.loads(self._file.read_text()) if self._file.exists() else {}
 
@@ -57,6 +63,9 @@ class Sweep:
 
     def run(self) -> bool:
         """Run the cases that are left; True when none failed."""
+        if self.why_not:
+            print(f"{self.name}: skipped, {self.why_not}")
+            return True
         print(f"{self.name}: seed {self.seed}, cases {self.done} to {self.cases}", flush=True)
         start, first = time.monotonic(), self.done
         while self.done < self.cases and len(self.failed) < MOST_FAILURES:

@@ -9,7 +9,6 @@ import threading
 
 import pytest
 
-from container_kernel.errors import StoreError
 from container_kernel.oci.idmap import IdMap
 from container_kernel.runtime import overlay
 from container_kernel.store.snapshots import Snapshots
@@ -148,6 +147,34 @@ def test_killed_anywhere_in_a_commit_the_layer_is_whole_or_absent(call, tmp_path
         assert os.listdir(home / "active") == []
 
 
+@pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
+@pytest.mark.parametrize("call", ["syncfs", "fsync", "rename"])
+def test_what_the_disk_refused_is_not_there(call, error, tmp_path):
+    """Nor does a second try find it and take it for frozen: see "fsyncgate"."""
+    done = subprocess.run(
+        [
+            *(
+                "strace",
+                "-f",
+                "-qq",
+                "-o",
+                "/dev/null",
+                "-e",
+                f"inject={call}:error={error}:when=1",
+            ),
+            *(sys.executable, "-c", _OWNER, str(tmp_path), "commit"),
+        ],
+        input=b"go",
+        capture_output=True,
+        check=False,
+    )
+    assert b"StoreError: cannot write" in done.stderr
+    snapshots = Snapshots(tmp_path, IdMap.identity())
+    assert snapshots.walk() == []
+    snapshots.sweep()
+    assert os.listdir(tmp_path / "active") == []
+
+
 def test_folders_deeper_than_python_follows_are_removed(snapshots):
     active = snapshots.prepare(None)
     fd = os.open(active.upper, os.O_RDONLY)
@@ -179,7 +206,8 @@ def test_many_writers_of_one_layer_all_succeed(snapshots):
 def test_short_names_that_collide_are_told_apart(snapshots):
     frozen = snapshots.commit(snapshots.prepare(None), diff_id("a"), 1, "a")
     record = json.loads((frozen.path.parent / "layer.json").read_text())
-    record["chain_id"] = record["chain_id"][:-1] + "f" if record["chain_id"][-1] != "f" else "0"
+    other = record["chain_id"][:-1] + ("0" if record["chain_id"][-1] == "f" else "f")
+    record |= {"chain_id": other, "diff_id": other}
     (frozen.path.parent / "layer.json").write_text(json.dumps(record))
     snapshots = Snapshots(snapshots.folder.parent, IdMap.identity())
     assert snapshots.get(diff_id("a")) is None
@@ -187,8 +215,19 @@ def test_short_names_that_collide_are_told_apart(snapshots):
     assert snapshots.get(diff_id("a")) == again
 
 
-def test_a_damaged_record_is_named(snapshots):
+def test_a_layer_that_cannot_be_used_is_a_miss_and_makes_room(snapshots):
+    """It is moved aside, not deleted, by whoever builds it again."""
     frozen = snapshots.commit(snapshots.prepare(None), diff_id("a"), 1, "a")
-    (frozen.path.parent / "layer.json").write_text("{")
-    with pytest.raises(StoreError, match=r"layer\.json"):
-        Snapshots(snapshots.folder.parent, IdMap.identity()).get(diff_id("a"))
+    home = snapshots.folder.parent
+    for damage in (
+        lambda: (frozen.folder / "layer.json").write_text("{"),
+        lambda: (frozen.folder / "layer.json").unlink(),
+        lambda: frozen.path.rmdir(),
+    ):
+        damage()
+        fresh = Snapshots(home, IdMap.identity())
+        assert fresh.get(diff_id("a")) is None
+        assert fresh.walk() == []
+        fresh.commit(fresh.prepare(None), diff_id("a"), 1, "again")
+        assert Snapshots(home, IdMap.identity()).get(diff_id("a")).created_by == "again"
+    assert len(os.listdir(home / "quarantine")) == 3

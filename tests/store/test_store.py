@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from container_kernel.errors import StoreError
+from container_kernel.errors import IndexDamaged, StoreError
 from container_kernel.oci.digest import Digest
 from container_kernel.oci.idmap import IdMap
 from container_kernel.oci.spec import ImageConfig
@@ -81,7 +81,7 @@ def test_a_newer_index_is_refused(tmp_path):
 
 def test_a_damaged_index_says_what_is_lost_and_what_is_not(tmp_path):
     (tmp_path / "index.db").write_bytes(b"this is no database" * 100)
-    with pytest.raises(StoreError, match="layers stay"):
+    with pytest.raises(IndexDamaged, match="layers are not lost"):
         Index(tmp_path / "index.db")
 
 
