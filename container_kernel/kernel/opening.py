@@ -57,7 +57,7 @@ class Opening:
         if found is None:
             return None
         shelf = Shelf(home, self.namespace.idmap, userxattr=self.namespace.is_rootless)
-        wish = Wish(limits=found.limits)
+        wish = Wish(limits=found.limits, relaxed=self.config.relaxed)
         live = Live(self.host, shelf, found.chain_id, found.config, self._folder, wish)
         return found.stage, live
 

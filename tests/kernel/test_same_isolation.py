@@ -36,7 +36,9 @@ def prepare(kernel):
 
 def found(kernel, magic=""):
     """What must be the same wherever it is asked."""
-    text = kernel.text(magic + facts.script(quick=True))
+    reply, outputs = kernel.run(magic + facts.script(quick=True))
+    text = "".join(one["content"].get("text", "") for one in outputs)
+    assert reply["status"] == "ok", (reply, text[-500:])
     answers = facts.Facts("run", text)
     status = {name: answers.status[name] for name in facts.KEPT}
     # As root crun takes `nodev` from the first `/`; one that a layer was slid under has it.
@@ -52,10 +54,11 @@ def test_row_117_after_everything_that_happens_to_a_session(kernel):
     assert beside == first
     assert set(also.pairs("fds")) == {"0", "1", "2"}
 
-    running = kernel.client.execute("sleep 100")
-    until(lambda: "busy" in str(kernel.client.get_iopub_msg(timeout=30)["content"]))
+    running = kernel.client.execute("echo begun; sleep 100")
+    until(lambda: kernel.client.get_iopub_msg(timeout=30)["content"].get("text") == "begun\n")
     kernel.ask_control("interrupt_request")
     kernel.reply_to(running)
+    until(lambda: kernel.run("sleep 0.2")[0]["status"] == "ok")  # the interrupt is over
     assert [*found(kernel)[:3]] == first
 
     kernel.run("%%build --net none\necho > /new-layer")
