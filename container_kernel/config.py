@@ -69,6 +69,8 @@ class Config:
     idle_freeze: float | None = None
     """So many seconds after the last cell or request everything in a session's containers stands
     still until the next; None is never."""
+    is_locked: bool = False
+    """Build exactly what the lock beside the notebook names, or refuse."""
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
     """The user's environment, for the site's proxies and registries."""
     user_home: Path = Path("/")
@@ -132,6 +134,7 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
         home=Path(home).absolute(),
         base_folders=(*_own_bases(), config_home / "container-kernel/images"),
         oci_runtime=environ.get("CONTAINER_KERNEL_RUNTIME") or None,
+        is_locked=environ.get("CONTAINER_KERNEL_LOCKED", "") not in ("", "0"),
         environ=environ,
         user_home=user_home,
         ceilings=ceilings.read(),
@@ -167,6 +170,7 @@ def _with_files(config: Config, environ: Mapping[str, str], user_home: Path) -> 
     for variable, name in (
         ("CONTAINER_KERNEL_HOME", "home"),
         ("CONTAINER_KERNEL_RUNTIME", "oci_runtime"),
+        ("CONTAINER_KERNEL_LOCKED", "is_locked"),
     ):
         if environ.get(variable):
             values.pop(name, None)

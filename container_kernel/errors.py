@@ -9,6 +9,8 @@ ContainerKernelError
 │   ├── InputNotFound      a file that %copy or -r names
 │   ├── DigestMismatch     .expected .found
 │   ├── StepFailed         .exit_code .tail
+│   ├── LockBroken         the lock beside the notebook cannot be used
+│   ├── LockDrift          what would be built is not what the lock names
 │   ├── CommandFailed      .exit_code
 │   ├── CeilingExceeded    more was asked for than the administrator allows: .what
 │   ├── IsolationTooWeak   this host gives less than was asked for: .found .wanted
@@ -115,6 +117,18 @@ class StepFailed(CellError):
         super().__init__("\n".join([message, *(f"  {line}" for line in tail)]), hint=hint)
         self.exit_code = exit_code
         self.tail = tuple(tail)
+
+
+class LockBroken(CellError):
+    """The lock of a notebook is missing, damaged, of a newer version or another platform's."""
+
+    hint = "write it anew with: container-kernel lock NOTEBOOK"
+
+
+class LockDrift(CellError):
+    """What would be built is not what the lock names; nothing was changed."""
+
+    hint = "to have what the cells say now, write the lock anew: container-kernel lock NOTEBOOK"
 
 
 class CommandFailed(CellError):

@@ -19,11 +19,11 @@ from .build.events import Image, OnEvent
 from .build.forecast import Forecast
 from .build.notebook_file import code_cells, identity_of
 from .build.progress import Progress
-from .build.stages import Stage, Stages
-from .build.step import Base, Items, Use
+from .build.stages import Stage, Stages, StageView
+from .build.step import Base, Items
 from .errors import CellError, StoreError
 from .oci.digest import Digest
-from .record import record
+from .record import replace
 from .runtime import sweeper
 from .runtime.host import Host
 from .runtime.live import Live, Wish
@@ -34,21 +34,13 @@ from .store.store import Store
 
 if TYPE_CHECKING:
     from .build.builder import Builder
+    from .build.ledger import Ledger
+    from .build.lock import Lock
     from .config import Config
     from .oci.spec import ImageConfig
     from .runtime.limits import Limits
 
 Parse = memory.Parse
-
-
-@record
-class StageView:
-    """What one stage looks like. ``image`` is None until it was built once."""
-
-    name: str
-    base: str
-    image: Image | None
-    is_stale: bool
 
 
 class Workbench:
@@ -76,10 +68,11 @@ class Workbench:
         self.store = _store or Store(config.home, namespace.idmap, userxattr=namespace.is_rootless)
         self._namespace = namespace
         self._directory = directory
-        self._notebook = notebook
+        self.notebook = notebook
         self._parse = parse
         self._use_cache = use_cache
         self._above = _above
+        self._is_twin = False
         self._stages = Stages()
         self.lives = Lives(self._open)
         self.set_limits: dict[str, Any] = {}
@@ -186,6 +179,7 @@ class Workbench:
         image = self.image(stage, on_event=on_event, cancel=cancel)
         name = self._stages.find(stage).name
         live = self.lives.on(name, image.chain_id, image.config, restart=restart)
+        live.image, live.stage = image.digest, name
         self.lives.close_others(self._stages.by_name)
         return live
 
@@ -265,6 +259,25 @@ class Workbench:
             return self.image(reference, on_event=self._on_event, cancel=cancel)
         return self._builder.make_base(reference, cancel)
 
+    def lock(self, *, on_event: OnEvent, cancel: Cancel) -> Lock:
+        """What all stages are made of, with whatever was stale built again."""
+        from .build.locking import lock_of
+
+        stages = self._stages.by_name
+        made = {name: self.image(name, on_event=on_event, cancel=cancel) for name in stages}
+        return lock_of(made, stages, self.ledger.journal)
+
+    def twin(self, home: Path) -> Workbench:
+        """The same cells on a store of their own in ``home``, where nothing is built yet."""
+        twin = self._sister(replace(self.config, home=home), self.notebook)
+        twin._is_twin, twin._stages = True, self._stages.unbuilt()
+        return twin
+
+    @property
+    def ledger(self) -> Ledger:
+        """What layers were made of, and how each step was decided last."""
+        return self._builder.ledger
+
     def close(self) -> None:
         """End every container and close the store. What was built is remembered."""
         with suppress(StoreError):
@@ -287,8 +300,8 @@ class Workbench:
             return False
         if base is not None:
             memory.start_on(self._stages, base)
-        if self._notebook is not None:
-            memory.recall(self.store.index, self._notebook, self._stages, self._parse)
+        if self.notebook is not None:
+            memory.recall(self.store.index, self.notebook, self._stages, self._parse)
         return bool(self._stages.by_name)
 
     def anticipate(
@@ -302,8 +315,8 @@ class Workbench:
         ``early`` was opened by a forecast of this: it is taken if it is the same.
         """
         known = memory.Memory()
-        if self._notebook is not None or image is None:
-            known = memory.read(self.store.index, self._notebook)
+        if self.notebook is not None or image is None:
+            known = memory.read(self.store.index, self.notebook)
         name = known.image or image
         digest = self.store.find_image(name) if name else None
         if digest is None:
@@ -315,7 +328,7 @@ class Workbench:
         ):
             self.lives.adopt(*early)
         else:
-            forecast.write(self.store.home, forecast.name_of(self._notebook, image), found)
+            forecast.write(self.store.home, forecast.name_of(self.notebook, image), found)
         return found.stage, self.lives.on(found.stage, found.chain_id, config)
 
     def _forecast(
@@ -333,11 +346,11 @@ class Workbench:
         self.store.index.remember_kernel(chain_id, info)
 
     def _remember(self) -> None:
-        memory.write(self.store.index, self._notebook, self._stages)
+        memory.write(self.store.index, self.notebook, self._stages)
         stage = self._stages.find(None)
         if image := stage.image:
             found = self._forecast(stage.name, image.chain_id, image.config)
-            forecast.write(self.store.home, forecast.name_of(self._notebook), found)
+            forecast.write(self.store.home, forecast.name_of(self.notebook), found)
 
     # ------------------------------------------------------------ solving
 
@@ -349,20 +362,17 @@ class Workbench:
     @cached_property
     def _builder(self) -> Builder:
         # Imported with the first step: a kernel that finds everything built starts without it.
-        from .build import site
-        from .build.builder import Builder
-        from .build.execute import Workplace
+        from .build.opening import Surroundings, open_builder
 
-        config = self.config
-        known = site.collect(config.environ, config.user_home)
-        return Builder(
-            Workplace(self.host, self.store, known, config.build_limits),
-            self._directory,
-            config.base_folders,
+        around = Surroundings(
+            directory=self._directory,
+            notebook=self.notebook,
             use_cache=self._use_cache,
+            is_twin=self._is_twin,
             other_notebook=self._other_notebook,
             stage_chain=self._stage_chain,
         )
+        return open_builder(self.host, self.store, self.config, around)
 
     def _stage_chain(self, name: str) -> Digest:
         """The file system of another stage, for ``%copy --from``."""
@@ -373,27 +383,17 @@ class Workbench:
 
     def _other_notebook(self, path: Path) -> Progress:
         """Build another notebook's cells; the progress of its last stage is the base."""
-        above = (*self._above, *([self._notebook] if self._notebook else []))
+        above = (*self._above, *([self.notebook] if self.notebook else []))
         if path in above:
             chain = " → ".join(p.name for p in (*above, path))
             raise CellError(f"notebooks that are each other's base: {chain}")
-        other = Workbench(
-            self.config,
-            self._namespace,
-            path.parent,
-            parse=self._parse,
-            notebook=path,
-            use_cache=self._use_cache,
-            _above=(*above, path),
-            _host=self.host,
-            _store=self.store,
-        )
-        cancel = self._cancel or Cancel()
-        for identity, code in code_cells(path):
-            items = other._parse(code)
-            if isinstance(items, Use):
-                other.use(items.stage)
-            elif items:
-                other._stages.put(identity, code, items, None)
-        image = other.image(on_event=self._on_event, cancel=cancel)
+        config = replace(self.config, is_locked=False)  # its layers are named by our own lock
+        other = self._sister(config, path, _above=(*above, path), _store=self.store)
+        other._stages.put_all(code_cells(path), self._parse)
+        image = other.image(on_event=self._on_event, cancel=self._cancel or Cancel())
         return self._builder.progress_of(image)
+
+    def _sister(self, config: Config, notebook: Path | None, **more: Any) -> Workbench:
+        more |= {"parse": self._parse, "use_cache": self._use_cache, "_host": self.host}
+        directory = notebook.parent if notebook else self._directory
+        return Workbench(config, self._namespace, directory, notebook=notebook, **more)

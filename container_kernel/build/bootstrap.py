@@ -162,6 +162,7 @@ def _busybox(
     upper = active.upper
     for name in ("bin", "dev", "etc", "proc", "root", "run", "sys", "tmp", "var", "usr"):
         (upper / name).mkdir()
+        (upper / name).chmod(0o755)  # whatever the umask here
     (upper / "tmp").chmod(0o1777)
     (upper / "root").chmod(0o700)
     (upper / "bin/busybox").write_bytes(tool.read_bytes())
@@ -172,6 +173,8 @@ def _busybox(
             (upper / "bin" / name).symlink_to("busybox")
     (upper / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
     (upper / "etc/group").write_text("root:x:0:\n")
+    for name in ("passwd", "group"):
+        (upper / "etc" / name).chmod(0o644)
     for folder, folders, files in os.walk(upper):
         for name in (*folders, *files):
             os.chown(os.path.join(folder, name), root, root, follow_symlinks=False)

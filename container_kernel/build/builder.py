@@ -13,6 +13,7 @@ from ..store.snapshots import Active, disk_errors
 from .cancel import Cancel
 from .events import About, Event, Image, Layer, OnEvent, StepFailed, StepStarted
 from .execute import Workplace, freeze
+from .ledger import Ledger
 from .progress import Progress
 from .solve import Solver
 from .source import Bases, epoch_of
@@ -31,13 +32,15 @@ class Builder:
         place: Workplace,
         directory: Path,
         base_folders: Sequence[Path],
+        ledger: Ledger,
         *,
         use_cache: bool,
         other_notebook: Callable[[Path], Progress],
         stage_chain: Callable[[str], Digest],
     ) -> None:
         self._store = place.store
-        self._solver = Solver(place, directory, stage_chain, use_cache=use_cache)
+        self._solver = Solver(place, directory, stage_chain, ledger, use_cache=use_cache)
+        self.ledger = ledger
         self._bases = Bases(place, base_folders, directory, other_notebook)
 
     def solve(self, stage: Stage, until: str | None, on_event: OnEvent, cancel: Cancel) -> None:
@@ -59,15 +62,20 @@ class Builder:
                 on_event(event)
 
         progress = self._base(stage, total, filtered, cancel)
-        progress = self._solver.solve(
-            progress,
-            numbered,
-            stage=stage.name,
-            total=total,
-            trail=stage.trail,
-            on_event=filtered,
-            cancel=cancel,
-        )
+        self.ledger.check_base(stage, progress.chain_id)
+        try:
+            progress = self._solver.solve(
+                progress,
+                numbered,
+                stage=stage.name,
+                total=total,
+                trail=stage.trail,
+                shown=own,
+                on_event=filtered,
+                cancel=cancel,
+            )
+        finally:
+            self.ledger.save()
         if last:
             stage.progress, stage.image = progress, None
             stage.solved = stage.wanted

@@ -17,7 +17,10 @@ from ..record import record
 
 @record
 class Layer:
-    """One frozen layer of an image. ``size`` is the bytes of its uncompressed tar."""
+    """One frozen layer of an image. ``size`` is the bytes of its uncompressed tar.
+
+    ``key`` is the cache key of the step that made it; empty for what no step of ours made.
+    """
 
     diff_id: Digest
     chain_id: Digest
@@ -25,6 +28,7 @@ class Layer:
     created_by: str
     seconds: float = 0.0
     cached: bool = True
+    key: str = ""
 
 
 @record

@@ -40,8 +40,6 @@ from .cancel import Cancel
 from .inputs import Placer
 from .site import Site
 
-CACHE = "/run/cache"
-"""Where download caches appear in a step."""
 _TAIL_LINES = 12
 _SCRIPT = "/run/step"
 _LONGEST_ARGUMENT = 100_000  # the host kernel allows 128 KiB (MAX_ARG_STRLEN)

@@ -1,7 +1,8 @@
 """Graph: what a step depends on, as one cache key.
 
 A key is the name of the file system below, the step's meaning, and the content of its declared
-inputs; never a time, never a tag. Two steps with one key make the same layer.
+inputs; never a time, never a tag. Two steps with one key make the same layer. The parts that a key
+is made of are kept beside it, so that `why` can say which of them changed.
 """
 
 from __future__ import annotations
@@ -10,51 +11,66 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from typing import Any
 
 from ..oci.digest import Digest
 from ..oci.spec import ImageConfig
 from .step import MEANING, Copy, Download, Packages, Shell
 
+Parts = dict[str, Any]
+"""What a key is made of, by name; values are JSON."""
 
-def cache_key(
+
+def key_parts(
     step: Shell | Packages | Copy | Download,
     parent: Digest,
     config: ImageConfig,
     inputs: Mapping[str, str],
     epoch: int,
-) -> str:
-    """64 hexadecimal digits that name the layer ``step`` makes on top of ``parent``.
+) -> Parts:
+    """All that decides which layer ``step`` makes on top of ``parent``.
 
     ``inputs`` names content the step reads: a file's digest, another stage's chain ID.
     """
     kind, meaning = _meaning(step, config)
-    parts = {
+    return {
         "parent": str(parent),
         "kind": kind,
         "version": MEANING[kind],
-        "meaning": meaning,
+        **meaning,
         "inputs": dict(inputs),
         "platform": os.uname().machine,
         "epoch": epoch,
     }
+
+
+def key_of(parts: Parts) -> str:
+    """64 hexadecimal digits that name the layer made of ``parts``."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def definition_key(definition: Mapping[str, object]) -> str:
     """The key of a base made from a definition in ``images/``."""
-    parts = {"kind": "definition", "version": 1, "platform": os.uname().machine, **definition}
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return key_of(
+        {"kind": "definition", "version": 1, "platform": os.uname().machine, **definition}
+    )
 
 
-def _meaning(
-    step: Shell | Packages | Copy | Download, config: ImageConfig
-) -> tuple[str, list[object]]:
-    around: list[object] = [sorted(config.env), config.workdir, config.user]
+def _meaning(step: Shell | Packages | Copy | Download, config: ImageConfig) -> tuple[str, Parts]:
+    env = sorted(config.env)
     if isinstance(step, Shell):
-        return "build", [step.body, step.net, list(step.cache), *around]
+        around = {"env": env, "workdir": config.workdir, "user": config.user}
+        return "build", {"body": step.body, "net": step.net, "cache": list(step.cache), **around}
     if isinstance(step, Packages):
         # As a set: the order in which packages are named decides nothing.
-        return step.manager, [sorted(set(step.names)), list(step.options), sorted(config.env)]
+        names = sorted(set(step.names))
+        return step.manager, {"packages": names, "options": list(step.options), "env": env}
     if isinstance(step, Copy):
-        return "copy", [len(step.sources), step.destination, config.workdir]
-    return "download", [step.digest, step.destination, step.url.rpartition("/")[2], config.workdir]
+        target = {"destination": step.destination, "workdir": config.workdir}
+        return "copy", {"sources": len(step.sources), **target}
+    return "download", {
+        "digest": step.digest,
+        "destination": step.destination,
+        "file": step.url.rpartition("/")[2],
+        "workdir": config.workdir,
+    }

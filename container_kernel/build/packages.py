@@ -1,95 +1,113 @@
-"""Packages: what ``%apt``, ``%pip`` and ``%npm`` run.
+"""Packages: the command of ``%apt``, ``%pip`` and ``%npm``, and what it installed.
 
 Downloads go through caches shared by all notebooks, which are mounted into the step and in no
-layer; package managers find the site's settings in ``/run/site``. `step.MEANING` versions what is
-written here: change the number there with the text here.
+layer; package managers find the site's settings in ``/run/site``.
 """
 
 from __future__ import annotations
 
+import os
+import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..errors import HostError
-from ..store.store import Store
-from .execute import CACHE, Command
+from ..errors import HostError, LockDrift, StepFailed
+from . import resolved
+from .execute import Command, Workplace
+from .journal import Journal
+from .lock import LockedStep
+from .package_scripts import CACHE, SCRIPTS, TOLD, UV
+from .resolved import Input
 from .step import Packages
 
-UV = "/run/uv"
-"""Where the host's uv is mounted in a ``%pip`` step."""
+_CACHES = {"pip": "uv"}
+_OTHER_BYTES = re.compile(r"hash(es)? ?(sum)? mismatch|mismatch", re.IGNORECASE)
 _REQUIREMENTS = "/run/requirements"
-
-_APT = f"""\
-command -v apt-get >/dev/null || {{ echo "this image has no apt-get" >&2; exit 127; }}
-export DEBIAN_FRONTEND=noninteractive
-mkdir -p {CACHE}/apt/lists/partial {CACHE}/apt/archives/partial
-with_cache="-o Dir::State::lists={CACHE}/apt/lists -o Dir::Cache::archives={CACHE}/apt/archives"
-with_cache="$with_cache -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache="
-options="$with_cache -o APT::Sandbox::User=root -o Acquire::Languages=none -o Dpkg::Use-Pty=0"
-apt-get $options -qq update
-# Byte-code of Debian's packages is compiled after they are unpacked. Told of SOURCE_DATE_EPOCH,
-# Python would make byte-code that hashes its source at every import.
-unset SOURCE_DATE_EPOCH
-apt-get $options install --yes --no-install-recommends @WORDS@
-"""
-
-# The image's python3 says where it imports from; uv, mounted beside it, resolves and installs.
-# Byte-code is compiled after the sources have the time they will be frozen with, so that it
-# stays valid; by time, since checking hashes costs a read of every source at every import.
-_PIP = f"""\
-python=$(command -v python3) || {{ echo "this image has no python3: %apt python3" >&2; exit 127; }}
-export UV_CACHE_DIR={CACHE}/uv UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never UV_NO_CONFIG=1
-export UV_NO_PROGRESS=1
-TMPDIR=$(mktemp -d {CACHE}/uv/step.XXXXXX) && export TMPDIR  # what is left there is in no layer
-trap 'rm -rf "$TMPDIR"' EXIT
-start=$("$python" -c 'import time; print(time.time())')
-{UV} pip install --python "$python" --break-system-packages @WORDS@
-folders=$("$python" - "$start" <<'EOF'
-import os, sys
-start, epoch = float(sys.argv[1]) - 1, int(os.environ["SOURCE_DATE_EPOCH"])
-folders = {{path for path in sys.path if path.endswith(("site-packages", "dist-packages"))}}
-for folder in sorted(filter(os.path.isdir, folders)):
-    print(folder)
-    for here, _, names in os.walk(folder):
-        for path in (os.path.join(here, name) for name in names if name.endswith(".py")):
-            if os.stat(path).st_mtime >= start:
-                os.utime(path, (epoch, epoch))
-EOF
-)
-# Some packages hold files of other Pythons, which do not compile.
-"$python" -m compileall -qq -j0 --invalidation-mode timestamp $folders || true
-"""
-
-_NPM = f"""\
-command -v npm >/dev/null || {{ echo "this image has no npm: %apt npm" >&2; exit 127; }}
-export NPM_CONFIG_CACHE={CACHE}/npm NPM_CONFIG_UPDATE_NOTIFIER=false HOME=/tmp
-npm install --global --no-audit --no-fund --loglevel=error @WORDS@
-"""
-
-_SCRIPTS = {"apt": _APT, "pip": _PIP, "npm": _NPM}
+_VERSION_OR_SUITE = re.compile(r"[=/].*")
 
 
-def command_for(
-    step: Packages, store: Store, requirements: Mapping[str, Path], env: Mapping[str, str]
-) -> Command:
-    """The command that installs ``step``; ``requirements`` are its files, frozen for this run."""
-    words = [*step.options, *step.names]
-    binds = {}
-    for number, (_, path) in enumerate(requirements.items()):
-        inside = f"{_REQUIREMENTS}-{number}.txt"
-        binds[inside] = path
-        words += _file_words(step.manager, path, inside)
-    if step.manager == "pip":
-        binds[UV] = _find_uv()
-    script = _SCRIPTS[step.manager].replace("@WORDS@", shlex.join(words))
-    name = "uv" if step.manager == "pip" else step.manager
-    return Command(
-        script=script,
-        env=env,
-        binds=binds,
-        caches={f"{CACHE}/{name}": store.cache_folder(name)},
-    )
+class Installation:
+    """One package step about to run: its command, and afterwards what it took.
+
+    With ``locked`` it installs what that names.
+    """
+
+    def __init__(
+        self, step: Packages, place: Workplace, journal: Journal, locked: LockedStep | None
+    ) -> None:
+        self._inputs = locked.inputs if locked else None
+        self._step = resolved.pinned(step, locked.inputs) if locked else step
+        self._store = place.store
+        self._journal = journal
+        self._told = place.host.new_folder("told")
+        self._downloads = self._store.cache_folder(_CACHES.get(step.manager, step.manager))
+
+    def command(self, requirements: Mapping[str, Path], env: Mapping[str, str]) -> Command:
+        """What to run; ``requirements`` are the step's files, frozen for this run."""
+        step, binds, words = self._step, {}, [*self._step.options, *self._step.names]
+        for number, path in enumerate(requirements.values()):
+            inside = f"{_REQUIREMENTS}-{number}.txt"
+            binds[inside] = path
+            words += _file_words(step.manager, path, inside)
+        if step.manager == "pip":
+            binds[UV] = _find_uv()
+        if self._inputs is not None:
+            self._journal.bring(self._inputs, self._downloads)
+            resolved.write(step, self._inputs, self._told)
+        root = self._store.idmap.to_disk(0)
+        for path in (self._told, *self._told.iterdir()):
+            os.chown(path, root, root)
+        return Command(
+            script=self._script(words),
+            env=env,
+            binds=binds,
+            caches={f"{CACHE}/{self._downloads.name}": self._downloads, TOLD: self._told},
+        )
+
+    def taken(self) -> list[Input]:
+        """What was installed, kept by its digest from now on.
+
+        Raises:
+            LockDrift: it is not what was locked.
+        """
+        found = resolved.of_step(self._step, self._told)
+        if self._inputs is not None:
+            # apt and pip were told what to take; npm can only be asked for it.
+            if self._step.manager == "npm" and (drift := resolved.drift(self._inputs, found)):
+                raise LockDrift(f"{self._step.title} would install other packages:\n  {drift}")
+            found = list(self._inputs)
+        self._journal.keep(found, self._downloads)
+        return found
+
+    def explained(self, error: StepFailed) -> StepFailed | LockDrift:
+        """``error``, as one who has a lock understands it."""
+        gone = self._told / "gone"
+        if gone.exists():
+            names = ", ".join(gone.read_text().split())
+            return LockDrift(
+                f"{self._step.title}: neither the store nor the package mirror has {names}",
+                hint="copy the store's folder `inputs` from where it was built, or lock it anew",
+            )
+        if self._inputs is not None and any(_OTHER_BYTES.search(line) for line in error.tail):
+            return LockDrift(f"{self._step.title} found other bytes than locked\n{error.message}")
+        return error
+
+    def _script(self, words: Sequence[str]) -> str:
+        names = [_VERSION_OR_SUITE.sub("", word) for word in words]
+        script = SCRIPTS[self._step.manager, self._inputs is not None]
+        for mark, given in (
+            ("@WORDS@", words),
+            ("@NAMES@", names),
+            ("@OPTIONS@", _index_options(self._step.options)),
+        ):
+            script = script.replace(mark, shlex.join(given))
+        return script
+
+
+def _index_options(options: Sequence[str]) -> list[str]:
+    """Those that say where packages come from, which hold for what is pinned too."""
+    return [option for option in options if option.startswith(("--index-url", "--extra-index"))]
 
 
 def _file_words(manager: str, path: Path, inside: str) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..oci.digest import Digest
 from ..oci.spec import Descriptor, History, ImageConfig, MediaType
 from ..record import field, record, replace
@@ -76,13 +78,19 @@ class Trail:
             self.base = base.chain_id
             self.known.clear()
 
-    def at(self, index: int, step: Step) -> Progress | None:
-        """What the step led to, if nothing before it changed and it reads no files."""
-        if index < len(self.known):
-            if self.known[index][0] == step and not _reads_inputs(step):
-                return self.known[index][1]
-            del self.known[index:]
-        return None
+    def common(self, steps: Sequence[Step]) -> int:
+        """How many of the first ``steps`` led somewhere: nothing before them changed, and they
+        read no files. What followed them is forgotten.
+        """
+        pairs = zip(self.known, steps, strict=False)
+        count = 0
+        for (known, _), step in pairs:
+            # Most often it is the very same one, and comparing the others takes its time.
+            if (known is not step and known != step) or _reads_inputs(step):
+                del self.known[count:]
+                break
+            count += 1
+        return count
 
 
 def _reads_inputs(step: Step) -> bool:

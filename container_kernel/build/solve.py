@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -12,20 +12,23 @@ from ..errors import (
     BadArguments,
     ContainerKernelError,
     InputNotFound,
+    StepFailed,
 )
 from ..oci.changeset import Clamp
-from ..oci.digest import Digest
+from ..oci.digest import Digest, extend_chain
 from ..runtime.rootfs import Rootfs
 from ..store import layer as layers
 from ..store.snapshots import Snapshot, disk_errors
-from . import settings
+from . import resolved, settings
 from .cancel import Cancel
 from .events import About, Image, Layer, OnEvent
 from .execute import Command, Watch, Workplace, freeze, run_and_freeze
-from .graph import cache_key
+from .graph import key_of, key_parts
 from .inputs import Folder, Placer
-from .packages import command_for
+from .ledger import Ledger
+from .lock import LockedStep
 from .progress import Numbered, Progress, Trail
+from .resolved import Input
 from .step import Copy, Download, Packages, Setting, Shell, Step
 
 
@@ -33,7 +36,8 @@ class Solver:
     """Builds chains of steps in one workplace.
 
     ``stage_chain`` answers which file system a stage has (for ``%copy --from``), building it if
-    need be. With ``use_cache`` off, every step runs once more.
+    need be. With ``use_cache`` off, every step runs once more. What was decided is noted in
+    ``ledger``, which also says what is locked.
     """
 
     def __init__(
@@ -41,9 +45,11 @@ class Solver:
         place: Workplace,
         directory: Path,
         stage_chain: Callable[[str], Digest],
+        ledger: Ledger,
         *,
         use_cache: bool = True,
     ) -> None:
+        self._ledger = ledger
         self._place = place
         self._store = place.store
         self._directory = directory
@@ -58,17 +64,27 @@ class Solver:
         stage: str,
         total: int,
         trail: Trail,
+        shown: Collection[str],
         on_event: OnEvent,
         cancel: Cancel,
     ) -> Progress:
         """Build ``steps`` on ``base``, one event stream for all; ``trail`` is kept up to date.
+
+        Of steps that are as the trail has them only those are told of whose ids are in ``shown``.
 
         Raises:
             ContainerKernelError: a step failed; the ones before it are frozen.
         """
         progress = base
         trail.start(base)
+        known = trail.common([numbered.step for numbered in steps]) if self._use_cache else 0
+        if known:
+            progress = trail.known[known - 1][1]
+            if self._store.snapshots.get(progress.chain_id) is None:
+                progress, known = base, 0
         for index, numbered in enumerate(steps):
+            if index < known and numbered.step_id not in shown:
+                continue
             cancel.check()
             about = About(
                 step_id=numbered.step_id,
@@ -77,11 +93,9 @@ class Solver:
                 total=total,
                 title=numbered.step.title,
             )
-            known = trail.at(index, numbered.step) if self._use_cache else None
-            if known is not None and self._store.snapshots.get(known.chain_id):
+            if index < known:
                 is_setting = isinstance(numbered.step, Setting)
-                on_event(about.finished(None if is_setting else known.layers[-1]))
-                progress = known
+                on_event(about.finished(None if is_setting else trail.known[index][1].layers[-1]))
                 continue
             progress = self._one(progress, numbered.step, about, on_event, cancel)
             trail.known[index:] = [(numbered.step, progress.as_cached())]
@@ -119,8 +133,11 @@ class Solver:
         cancel: Cancel,
     ) -> Layer:
         inputs = self._inputs(step)
-        key = cache_key(step, progress.chain_id, progress.config, inputs, progress.epoch)
-        found = self._cached(key, step) if self._use_cache else None
+        parts = key_parts(step, progress.chain_id, progress.config, inputs, progress.epoch)
+        key = key_of(parts)
+        locked = self._ledger.locked(about, key, parts)
+        found = self._cached(progress, key, step, locked)
+        self._ledger.decided(about, key, parts, found, use_cache=self._use_cache)
         if found:
             return found
         on_event(about.started())
@@ -138,7 +155,7 @@ class Solver:
 
         started = time.monotonic()
         with self._store.building(key, wait):
-            found = self._cached(key, step) if self._use_cache else None
+            found = self._cached(progress, key, step, locked)
             if found:
                 return found
 
@@ -146,17 +163,28 @@ class Solver:
                 # Should the layer then not get there, this is a miss: `_cached` looks for it.
                 self._store.index.remember_layer(key, chain_id, time.monotonic() - started)
 
-            snapshot = self._run(progress, step, Watch(log, cancel, remember))
+            watch = Watch(log, cancel, remember)
+            snapshot, taken = self._run(progress, step, locked, watch)
             seconds = time.monotonic() - started
             layers.add_key(snapshot, key, seconds)
-        return layer_of(snapshot, step.title, seconds, cached=False)
+            self._ledger.made(key, parts, snapshot.diff_id, taken)
+        self._ledger.check(about, locked, snapshot.diff_id)
+        return layer_of(snapshot, step.title, seconds, cached=False, key=key)
 
-    def _cached(self, key: str, step: Step) -> Layer | None:
-        hit = self._store.index.find_layer(key)
-        snapshot = self._store.snapshots.get(hit.chain_id) if hit else None
-        if hit is None or snapshot is None:
+    def _cached(
+        self, progress: Progress, key: str, step: Step, locked: LockedStep | None
+    ) -> Layer | None:
+        """The layer of ``key`` that is in the store; of a locked step, the one that is locked."""
+        if not self._use_cache:
             return None
-        return layer_of(snapshot, step.title, hit.seconds, cached=True)
+        hit = self._store.index.find_layer(key)
+        chain_id, seconds = (hit.chain_id, hit.seconds) if hit else (None, 0.0)
+        if locked and self._ledger.has_made(key, locked.diff_id):
+            chain_id = extend_chain(progress.chain_id, locked.diff_id)
+        snapshot = self._store.snapshots.get(chain_id) if chain_id else None
+        if snapshot is None or (locked and snapshot.diff_id != locked.diff_id):
+            return None
+        return layer_of(snapshot, step.title, seconds, cached=True, key=key)
 
     def _inputs(self, step: Shell | Packages | Copy | Download) -> dict[str, str]:
         """What the step reads, named by content."""
@@ -182,16 +210,30 @@ class Solver:
         self,
         progress: Progress,
         step: Shell | Packages | Copy | Download,
+        locked: LockedStep | None,
         watch: Watch,
-    ) -> Snapshot:
+    ) -> tuple[Snapshot, list[Input]]:
+        """The new layer, and the packages and files that went into it."""
         if isinstance(step, Shell):
-            return self._run_command(progress, step, self._shell(progress, step), watch)
+            return self._run_command(progress, step, self._shell(progress, step), watch), []
         if isinstance(step, Packages):
-            files = self._requirement_files(step)
-            env = settings.environment(progress.config)
-            command = command_for(step, self._store, files, env)
-            return self._run_command(progress, step, command, watch)
-        return self._place_files(progress, step, watch)
+            return self._install(progress, step, locked, watch)
+        return self._place_files(progress, step, watch), resolved.of_step(step, None)
+
+    def _install(
+        self, progress: Progress, step: Packages, locked: LockedStep | None, watch: Watch
+    ) -> tuple[Snapshot, list[Input]]:
+        from .packages import Installation  # only for those who install
+
+        files = self._requirement_files(step)
+        env = settings.environment(progress.config)
+        install = Installation(step, self._place, self._ledger.journal, locked)
+        command = install.command(files, env)
+        try:
+            snapshot = self._run_command(progress, step, command, watch)
+        except StepFailed as error:
+            raise install.explained(error) from error
+        return snapshot, install.taken()
 
     def _run_command(
         self,
@@ -308,8 +350,12 @@ class Solver:
         fetch(step.url, digest, self._place, watch.cancel)
 
 
-def layer_of(snapshot: Snapshot, title: str, seconds: float, *, cached: bool) -> Layer:
-    return Layer(snapshot.diff_id, snapshot.chain_id, snapshot.size, title, seconds, cached=cached)
+def layer_of(
+    snapshot: Snapshot, title: str, seconds: float, *, cached: bool, key: str = ""
+) -> Layer:
+    """The layer that ``snapshot`` is on top of its parents."""
+    diff_id, chain_id, size = snapshot.diff_id, snapshot.chain_id, snapshot.size
+    return Layer(diff_id, chain_id, size, title, seconds, cached=cached, key=key)
 
 
 def _destination(path: str, workdir: str) -> str:

@@ -51,7 +51,7 @@ class Bases:
         definition = definitions(self._folders, mentioning=reference).get(reference)
         if definition:
             return self._bootstrapped(definition)
-        if self._is_path(reference):
+        if _is_path(reference):
             return None
         digest = self._store.find_image(reference)
         return self._of_image(digest) if digest else None
@@ -65,7 +65,7 @@ class Bases:
         definition = definitions(self._folders, mentioning=reference).get(reference)
         if definition:
             return self._bootstrap(definition, on_log, cancel)
-        if self._is_path(reference):
+        if _is_path(reference):
             return self._from_path((self._directory / reference).resolve(), on_log)
         digest = self._store.find_image(reference)
         if digest is None:
@@ -132,13 +132,19 @@ class Bases:
             self._store.remember_layer(key, snapshot, seconds)
         return _first(definition, snapshot, seconds, cached=False)
 
-    def _is_path(self, reference: str) -> bool:
-        endings = (".ipynb", ".tar", ".tar.gz", ".tar.zst")
-        return reference.startswith(("/", "./", "../")) or reference.endswith(endings)
-
     def _what_exists(self) -> str:
         names = [*definitions(self._folders), *self._store.tags.list()]
         return f"there are: {', '.join(names)}; or a path: ./image.tar, ./oci-folder, ./other.ipynb"
+
+
+def is_made_here(reference: str, folders: Sequence[Path]) -> bool:
+    """Whether a base is made from its definition or read from a file, whatever the store has."""
+    return _is_path(reference) or reference in definitions(folders, mentioning=reference)
+
+
+def _is_path(reference: str) -> bool:
+    endings = (".ipynb", ".tar", ".tar.gz", ".tar.zst")
+    return reference.startswith(("/", "./", "../")) or reference.endswith(endings)
 
 
 def _first(definition: Definition, snapshot: Snapshot, seconds: float, *, cached: bool) -> Progress:

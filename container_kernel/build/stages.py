@@ -6,14 +6,14 @@ a new one goes is told by the order of the notebook, if that is known, else it g
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ..errors import CellError, NoBase
 from ..record import field, record, replace
 from .events import Image
 from .notebook_file import is_by_text
 from .progress import Numbered, Progress, Trail
-from .step import Base, Items, Step
+from .step import Base, Items, Step, Use
 
 
 @record(frozen=False)
@@ -82,6 +82,16 @@ class Stage:
         self.cells.insert(next(later, len(self.cells)), cell)
 
 
+@record
+class StageView:
+    """What one stage looks like. ``image`` is None until it was built once."""
+
+    name: str
+    base: str
+    image: Image | None
+    is_stale: bool
+
+
 class Stages:
     """All stages of one notebook, and which one cells go to. A value with changes: `copy` it to
     be able to go back.
@@ -97,6 +107,15 @@ class Stages:
         other.current = self.current
         other.by_name = {
             name: replace(stage, cells=list(stage.cells)) for name, stage in self.by_name.items()
+        }
+        return other
+
+    def unbuilt(self) -> Stages:
+        """The same cells, of which nothing is built."""
+        other = Stages()
+        other.current = self.current
+        other.by_name = {
+            name: Stage(name, stage.base, list(stage.cells)) for name, stage in self.by_name.items()
         }
         return other
 
@@ -143,6 +162,17 @@ class Stages:
             self.current = stage.name
         stage.place(cell, order)
         return stage
+
+    def put_all(
+        self, cells: Sequence[tuple[str, str]], parse: Callable[[str], Items | Use | None]
+    ) -> None:
+        """Place the cells of a whole notebook, given as identity and text."""
+        for identity, code in cells:
+            items = parse(code)
+            if isinstance(items, Use):
+                self.current = self.find(items.stage).name
+            elif items:
+                self.put(identity, code, items, None)
 
     def forget(self, identity: str) -> None:
         """Take a cell out of whatever chain it is in."""

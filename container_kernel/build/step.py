@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ..record import record
 
-MEANING = {"build": 1, "apt": 1, "pip": 1, "npm": 1, "copy": 1, "download": 1}
+MEANING = {"build": 1, "apt": 2, "pip": 2, "npm": 2, "copy": 1, "download": 1}
 
 
 @record

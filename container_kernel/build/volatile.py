@@ -1,52 +1,155 @@
-"""Volatile: files that package managers leave and that differ from run to run.
+"""Volatile: files that tools leave behind and that differ from run to run.
 
 They are removed from the upper directory before it is frozen: not from the image. What lay below
-shows again.
+shows again. Times are not handled here but where the tar is made (`oci.changeset.Clamp`), those
+inside byte-code too.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 
-RULES = {
-    "/var/log/apt/history.log": "apt notes when it ran",
-    "/var/log/apt/term.log": "apt notes when it ran",
-    "/var/log/apt/eipp.log.xz": "apt's planner input, with paths of the download cache",
-    "/var/log/dpkg.log": "dpkg notes when it ran",
-    "/var/log/alternatives.log": "update-alternatives notes when it ran",
-    "/var/log/bootstrap.log": "the bootstrap's own log",
-    "/var/cache/ldconfig/aux-cache": "holds inode numbers and times; ldconfig makes it again",
-    "/var/cache/debconf/config.dat-old": "a backup of the previous run",
-    "/var/cache/debconf/templates.dat-old": "a backup of the previous run",
-    "/var/cache/debconf/passwords.dat": "empty outside an installer, and unreadable",
-    "/var/lib/dpkg/available-old": "a backup of the previous run",
-    "/var/lib/dpkg/diversions-old": "a backup of the previous run",
-    "/var/lib/dpkg/statoverride-old": "a backup of the previous run",
-    "/var/lib/dpkg/status-old": "a backup of the previous run",
-    "/var/lib/dpkg/lock": "a lock of processes that are gone",
-    "/var/lib/dpkg/lock-frontend": "a lock of processes that are gone",
-    "/var/lib/dpkg/triggers/Lock": "a lock of processes that are gone",
-    "/var/lib/apt/extended_states-old": "a backup of the previous run",
-    "/var/lib/systemd/catalog/database": "holds the time it was made",
-    "/etc/hosts": "the container's own; every start makes one",
-    "/etc/resolv.conf": "the site's; every start makes one",
-    "/etc/hostname": "the container's own; every start makes one",
-    "/etc/machine-id": "names one machine; every start makes its own",
-    "/var/lib/dbus/machine-id": "names one machine; every start makes its own",
-}
-"""Path in the image, and why it is not part of a layer."""
+from ..record import record
+
+
+@record
+class Rule:
+    """What is not part of a layer, and why. A last part ``**`` is every file below a folder."""
+
+    name: str
+    reason: str
+    paths: tuple[str, ...]
+
+
+RULES = (
+    Rule(
+        "package logs",
+        "package managers note when they ran",
+        (
+            "/var/log/apt/history.log",
+            "/var/log/apt/term.log",
+            "/var/log/apt/eipp.log.xz",
+            "/var/log/dpkg.log",
+            "/var/log/alternatives.log",
+            "/var/log/bootstrap.log",
+            "/root/.npm/_logs/**",
+        ),
+    ),
+    Rule(
+        "package backups",
+        "what package managers keep of the run before, which an image never goes back to",
+        (
+            "/var/cache/debconf/*-old",
+            "/var/lib/dpkg/*-old",
+            "/var/lib/apt/extended_states-old",
+        ),
+    ),
+    Rule(
+        "package locks",
+        "locks of processes that are gone",
+        (
+            "/var/lib/dpkg/lock",
+            "/var/lib/dpkg/lock-frontend",
+            "/var/lib/dpkg/triggers/Lock",
+            "/var/lib/apt/lists/lock",
+            "/var/cache/apt/archives/lock",
+        ),
+    ),
+    Rule(
+        "installer's answers",
+        "empty outside an installer, and unreadable",
+        ("/var/cache/debconf/passwords.dat",),
+    ),
+    Rule(
+        "apt lists",
+        "what the package mirror had that day; apt-get update fetches it again",
+        (
+            "/var/lib/apt/lists/**",
+            "/var/cache/apt/pkgcache.bin",
+            "/var/cache/apt/srcpkgcache.bin",
+        ),
+    ),
+    Rule(
+        "ldconfig cache",
+        "holds inode numbers and times; ldconfig makes it again",
+        ("/var/cache/ldconfig/aux-cache",),
+    ),
+    Rule(
+        "font caches",
+        "hold the times of folders before they were frozen, so nobody would believe them",
+        ("/var/cache/fontconfig/*.cache-*", "/root/.cache/fontconfig/*.cache-*"),
+    ),
+    Rule(
+        "catalogue of the journal",
+        "holds the time it was made",
+        ("/var/lib/systemd/catalog/database",),
+    ),
+    Rule(
+        "index of manuals",
+        "a database in the order its writer met the pages; mandb makes it again",
+        ("/var/cache/man/**",),
+    ),
+    Rule(
+        "names of the machine",
+        "every start of a container makes its own",
+        (
+            "/etc/hosts",
+            "/etc/resolv.conf",
+            "/etc/hostname",
+            "/etc/machine-id",
+            "/var/lib/dbus/machine-id",
+        ),
+    ),
+    Rule(
+        "random seeds",
+        "one seed for all copies of an image is none",
+        ("/var/lib/systemd/random-seed", "/var/lib/urandom/random-seed", "/root/.rnd"),
+    ),
+)
 
 
 def drop(upper: Path) -> None:
     """Remove what `RULES` names from ``upper``; links are not followed out of it."""
     touched = set(os.listdir(upper))
-    for path in RULES:
-        folder, _, name = path.rpartition("/")
-        if path.split("/")[1] in touched and _is_plain_folder(upper, folder):
-            target = upper / folder.lstrip("/") / name
-            if target.is_file() and not target.is_symlink():
-                target.unlink()
+    for rule in RULES:
+        for path in rule.paths:
+            if path.split("/", 2)[1] in touched:
+                for target in _found(upper, path):
+                    target.unlink()
+
+
+def rule_of(path: str) -> Rule | None:
+    """The rule that ``path`` of an image falls under."""
+    return next((rule for rule in RULES for one in rule.paths if _matches(path, one)), None)
+
+
+def _matches(path: str, pattern: str) -> bool:
+    if pattern.endswith("/**"):
+        return path.startswith(pattern[:-2])
+    return path.count("/") == pattern.count("/") and fnmatchcase(path, pattern)
+
+
+def _found(upper: Path, path: str) -> Iterator[Path]:
+    """The plain files that ``path`` names."""
+    folder, _, name = path.rpartition("/")
+    if not _is_plain_folder(upper, folder):
+        return
+    where = upper / folder.lstrip("/")
+    if name == "**":
+        for here, _, names in os.walk(where):
+            yield from filter(_is_plain_file, (Path(here, one) for one in names))
+    elif "*" in name:
+        names = [one for one in os.listdir(where) if fnmatchcase(one, name)]
+        yield from filter(_is_plain_file, (where / one for one in names))
+    elif _is_plain_file(where / name):
+        yield where / name
+
+
+def _is_plain_file(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
 
 
 def _is_plain_folder(upper: Path, folder: str) -> bool:

@@ -40,7 +40,8 @@ def parser() -> Parser:
     top = Parser(prog="container-kernel", description=_TOP)
     top.add_argument("--version", action="version", version=f"container-kernel {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
-    for add in (_run, _build, _image, _exec, _shell, _store, _doctor, _install):
+    made = (_run, _build, _verify, _lock, _why, _image, _exec, _shell, _store, _doctor, _install)
+    for add in made:
         add(commands)
     return top
 
@@ -69,12 +70,48 @@ def _run(commands: Commands[Parser]) -> None:
         metavar=("NAME", "VALUE"),
         help="set a parameter, as papermill does",
     )
+    run.add_argument("--locked", action="store_true", help=_LOCKED)
+    run.add_argument(
+        "--stale",
+        action="store_true",
+        help="of the run cells, only those whose outputs another image made",
+    )
+    run.add_argument(
+        "--meters",
+        action="store_true",
+        help="note each cell's CPU time and peak memory in the notebook too",
+    )
 
 
 def _build(commands: Commands[Parser]) -> None:
     build = _command(commands, "build", "build.build", "run the build cells of a notebook")
     build.add_argument("notebook", metavar="NOTEBOOK")
     build.add_argument("--no-cache", action="store_true", help="run every step again")
+    build.add_argument("--locked", action="store_true", help=_LOCKED)
+
+
+_LOCKED = "take exactly what the lock beside the notebook names, or refuse"
+
+
+def _verify(commands: Commands[Parser]) -> None:
+    about = "build a notebook once more from nothing and compare, to the bit"
+    made = _command(commands, "verify", "records.verify", about)
+    made.add_argument("notebook", metavar="NOTEBOOK")
+
+
+def _lock(commands: Commands[Parser]) -> None:
+    about = "write NAME.lock.json: what the notebook's images are made of, exactly"
+    made = _command(commands, "lock", "records.lock", about)
+    made.add_argument("notebook", metavar="NOTEBOOK")
+    where = made.add_mutually_exclusive_group()
+    where.add_argument("--embed", action="store_true", help="into the notebook's metadata instead")
+    where.add_argument("--extract", action="store_true", help="from there into the file beside it")
+
+
+def _why(commands: Commands[Parser]) -> None:
+    made = _command(commands, "why", "records.why", "say why steps were cached or had to run")
+    made.add_argument("notebook", metavar="NOTEBOOK")
+    made.add_argument("cell", metavar="CELL", nargs="?", help="a step's number, cell id or title")
 
 
 def _image(commands: Commands[Parser]) -> None:

@@ -15,7 +15,7 @@ from ..build.step import Items, Use
 from ..config import load
 from ..display.layers import stage_data
 from ..kernel.magics import build_items
-from ..record import record
+from ..record import record, replace
 from ..runtime import namespace
 from ..workbench import Workbench
 from . import notebook as notebooks
@@ -64,7 +64,10 @@ def build(options: Options, report: Report) -> int:
     path = notebooks.path_of(options.notebook)
     notebooks.document(path)
     started = time.monotonic()
-    with bench(path.parent, report, notebook=path, use_cache=not options.no_cache) as built:
+    use_cache, is_locked = not options.no_cache, options.locked
+    with bench(
+        path.parent, report, notebook=path, use_cache=use_cache, is_locked=is_locked
+    ) as built:
         images = built.build(path)
     data = {
         "status": "ok",
@@ -78,10 +81,16 @@ def build(options: Options, report: Report) -> int:
 
 @contextmanager
 def bench(
-    folder: Path, report: Report, *, notebook: Path | None = None, use_cache: bool = True
+    folder: Path,
+    report: Report,
+    *,
+    notebook: Path | None = None,
+    use_cache: bool = True,
+    is_locked: bool = False,
 ) -> Iterator[Bench]:
     """A workbench in namespaces of its own; Ctrl-C stops what it does."""
     config = load()
+    config = replace(config, is_locked=config.is_locked or is_locked)
     place = namespace.enter(os.environ)
     cancel = Cancel()
     signal.signal(signal.SIGINT, lambda *_: cancel.set())

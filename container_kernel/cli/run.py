@@ -20,7 +20,7 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from .. import errors
 from ..display.log import plain
 from ..errors import HostError, UsageError
-from ..kernel import frozen
+from ..kernel import frozen, marking, staleness
 from ..record import field, record
 from . import notebook as notebooks
 from .arguments import Options
@@ -67,6 +67,17 @@ class Client(NotebookClient):
     """Tells ``progress`` what it is doing."""
 
     progress: Progress
+    with_meters = False
+
+    def note_environment(self, cell: Any, execute_reply: Any, **_: object) -> None:
+        """Keep where a cell ran; without meters, which differ from run to run."""
+        cell.metadata.pop(marking.KEY, None)
+        found = dict(execute_reply["metadata"].get(marking.KEY, {}))
+        if not self.with_meters:
+            for name in ("cpu_seconds", "peak_memory_bytes"):
+                found.pop(name, None)
+        if found:
+            cell.metadata[marking.KEY] = found
 
     def process_message(self, msg: dict[str, Any], cell: Any, cell_index: int) -> Any:
         """Show a build's cards while they are drawn, then keep outputs as ever."""
@@ -88,16 +99,17 @@ def run(options: Options, report: Report) -> int:
         warnings.simplefilter("ignore")  # nbformat warns of cells without ids, and adds them
         read = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     notebook = notebooks.with_parameters(read, options.parameter)
+    progress = Progress(report.note, report.width)
     started = time.monotonic()
     try:
-        outcome = asyncio.run(_execute(notebook, path, Progress(report.note, report.width)))
+        outcome = asyncio.run(_execute(notebook, path, progress, options))
     finally:
         if output:
             nbformat.write(notebook, output)  # type: ignore[no-untyped-call]
     return _tell(outcome, time.monotonic() - started, report)
 
 
-async def _execute(notebook: Any, path: Path, progress: Progress) -> Outcome:
+async def _execute(notebook: Any, path: Path, progress: Progress, options: Options) -> Outcome:
     specs = OwnKernelSpec()
     specs.notebook_kernel = notebook.metadata.get("kernelspec", {}).get("name") or frozen.PLAIN
     manager = AsyncKernelManager(kernel_name=frozen.PLAIN, kernel_spec_manager=specs)
@@ -110,11 +122,15 @@ async def _execute(notebook: Any, path: Path, progress: Progress) -> Outcome:
         resources={"metadata": {"path": str(path.parent)}},
     )
     client.progress = progress
+    client.with_meters = options.meters
+    client.on_cell_executed = client.note_environment
     outcome = Outcome()
     environment = {**os.environ, "JPY_SESSION_NAME": str(path)}
+    if options.locked:
+        environment["CONTAINER_KERNEL_LOCKED"] = "1"
     try:
         async with client.async_setup_kernel(env=environment, cwd=str(path.parent)):
-            await _execute_cells(client, outcome)
+            await _execute_cells(client, outcome, only_stale=options.stale)
             outcome.stages = await _stages(client.kc)
     except RuntimeError as error:
         # What is raised when the kernel ends before it answers. nbclient would stumble over its
@@ -124,12 +140,15 @@ async def _execute(notebook: Any, path: Path, progress: Progress) -> Outcome:
     return outcome
 
 
-async def _execute_cells(client: Client, outcome: Outcome) -> None:
+async def _execute_cells(client: Client, outcome: Outcome, *, only_stale: bool) -> None:
     cells = client.nb.cells
     total = sum(_is_run(cell) for cell in cells)
     for index, cell in enumerate(cells):
         if not _is_run(cell):
             continue
+        if only_stale and marking.KEY in cell.metadata:
+            if not staleness.is_stale(cell.metadata[marking.KEY], await _stages(client.kc)):
+                continue
         client.progress.start(outcome.cells + 1, total, cell.source)
         try:
             await client.async_execute_cell(cell, index, execution_count=outcome.cells + 1)

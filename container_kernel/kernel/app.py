@@ -31,6 +31,7 @@ from .worker import Worker
 if TYPE_CHECKING:
     from .cells import OwnCells
     from .head_start import HeadStart
+    from .marking import Marker
 
 _PREWARM_AFTER_S = 0.05
 # Front ends ask once what a kernel is; they allow ipykernel itself no less.
@@ -57,6 +58,7 @@ class App:
         self._aborted: list[Request] = []
         self._prewarm = self.loop.call_later(0, lambda: None)
         self._is_closing = False
+        self._marker: Marker | None = None
         self._asked: tuple[Task, Callable[[Dict | None], object]] | None = None
 
     @property
@@ -247,10 +249,22 @@ class App:
         done(reply)
         return True
 
+    def _mark(self, request: Request) -> Dict:
+        """The environment of the run cell that ``request`` is, if that is what it is."""
+        inner = self.inners.current
+        if self._marker is None or inner is None or inner.task is None:
+            return {}
+        return self._marker.mark(inner) if inner.task.request is request else {}
+
     # What an inner kernel tells
 
     def on_ready(self, inner: Inner) -> None:
         """A cell may wait for it."""
+        if self._marker is None:
+            from .marking import Marker
+
+            self._marker, self.front.mark = Marker(), self._mark
+        self._marker.start(inner)
         if not inner.is_guess:
             self.inners.last_info = inner.info
             self.answers.introductions.end_wait()

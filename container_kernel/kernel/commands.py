@@ -199,6 +199,19 @@ _COMMANDS = (
         summary="Freeze what run cells wrote as a layer.",
         details="Run cells write to scratch, which is lost with the container. This keeps it.",
     ),
+    Magic(name="why", takes="[CELL]", example="%why 2",
+          summary="Say why steps were cached or had to run.",
+          details="CELL is a step's number, the id of its cell, or words of its title. It says "
+          "what of all that a step depends on changed, from what to what, and since which run."),
+    Magic(name="stale", summary="List outputs that another image made.", example="%stale",
+          details="Of cells that container-kernel run executed: it notes in their metadata where "
+          "they ran. container-kernel run --stale runs these again."),
+    Magic(name="lock", summary="Write the lock: what the image is made of, exactly.",
+          details="The lock lies beside the notebook, as NAME.lock.json. With --locked, "
+          "container-kernel run and build take what it names, or refuse.", example="%lock"),
+    Magic(name="verify", summary="Build everything once more and compare, to the bit.",
+          details="In a store of its own, from nothing. If a layer differs, the files in it that "
+          "do so are shown, and the likely cause.", flags=(_JSON,), example="%verify"),
     Magic(name="tag", takes="NAME", summary="Give the image a name.", flags=(_STAGE,), kind="tag",
           details="A name without a tag means NAME:latest.", example="%tag iris:1.0"),
     Magic(name="images", summary="List the images in the store.", flags=(_JSON,),

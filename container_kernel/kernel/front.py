@@ -68,6 +68,8 @@ class Front:
         self._history = History()
         self.session = Session(self._signer)
         self.outputs = Outputs()
+        self.mark: Callable[[Request], Dict] = lambda _: {}
+        """What the metadata of a cell's reply says of where it ran."""
         self.context = zmq.Context()
         self._sockets = {
             "shell": self._bind(zmq.ROUTER, info.address("shell")),
@@ -125,6 +127,8 @@ class Front:
         self, request: Request, msg_type: str, content: object, metadata: Dict | None = None
     ) -> None:
         """Answer ``request``."""
+        if msg_type == "execute_reply" and (mark := self.mark(request)):
+            metadata = {**(metadata or {}), **mark}
         frames = self.session.frames(msg_type, content, request.message.dicts[0], metadata=metadata)
         self.send(request.channel, request.message.identities, frames)
 

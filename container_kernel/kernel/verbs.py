@@ -219,6 +219,30 @@ def _isolation(command: Command, context: Context) -> None:
     isolating.run(command, context)
 
 
+def _why(command: Command, context: Context) -> None:
+    from . import records
+
+    records.why(command, context)
+
+
+def _stale(command: Command, context: Context) -> None:
+    from . import records
+
+    records.stale(command, context)
+
+
+def _lock(command: Command, context: Context) -> None:
+    from . import records
+
+    records.lock(command, context)
+
+
+def _verify(command: Command, context: Context) -> None:
+    from . import records
+
+    records.verify(command, context)
+
+
 _VERBS: dict[str, Callable[[Command, Context], None]] = {
     "help": _help,
     "use": _use,
@@ -232,6 +256,10 @@ _VERBS: dict[str, Callable[[Command, Context], None]] = {
     "image rm": _image_rm,
     "image save": _image_save,
     "image load": _image_load,
+    "why": _why,
+    "stale": _stale,
+    "lock": _lock,
+    "verify": _verify,
     "sh": _sh,
     "run": _run,
     "limits": _limits,

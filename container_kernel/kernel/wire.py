@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache
 
-from ..record import record
+from ..record import record, replace
 from .connection import CHANNELS as CHANNELS
 from .connection import ConnectionInfo as ConnectionInfo
 from .objects import Dict as Dict
@@ -133,6 +133,11 @@ class Message:
     def content(self) -> Dict:
         """The content; empty if it is not an object."""
         return parse_object(self.dicts[3])
+
+    def with_metadata(self, more: Dict) -> Message:
+        """The same message with ``more`` in its metadata."""
+        header, parent, _, content = self.dicts
+        return replace(self, dicts=(header, parent, dump({**self.metadata, **more}), content))
 
     @property
     def parent_id(self) -> str:

@@ -249,6 +249,8 @@ class ZmqInner(Inner):
         task = self.task if self.task and self.task.request.msg_id == route.msg_id else None
         if task is not None and message.content.get("status") == "error":
             self.listener.on_failed(self, task)
+        if task is not None and (mark := self.front.mark(route)):
+            message = message.with_metadata(mark)
         self._relay(channel, message, route.message.identities)
         if task is not None:
             self._progress.reply = message.content

@@ -21,7 +21,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import struct
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from ..errors import ImageError, StoreError
@@ -61,7 +63,9 @@ class Clamp:
     """Times at or after ``since`` (seconds) become ``epoch``, on disk and in the tar.
 
     What a step itself wrote carries the time of the build, which must not reach the digest; what
-    it unpacked from packages carries older times, which tell something and stay.
+    it unpacked from packages carries older times, which tell something and stay. Python's byte-code
+    names the time of its source (PEP 552), and is put right in the same way, so that it stays valid
+    (where ``since`` is 0 nobody can tell which source was new, and it is left alone).
     """
 
     since: float
@@ -182,6 +186,8 @@ class _Encoder:
             xattrs, _ = self._xattrs(fd, path)
             self._entry(path, tar.FILE, info, mtime, xattrs=xattrs, size=info.st_size)
             if info.st_size:
+                if self._clamp and name.endswith(b".pyc"):
+                    _clamp_byte_code(folder, name, info.st_mtime_ns, self._clamp)
                 self._writer.write_content(fd, info.st_size)
         finally:
             os.close(fd)
@@ -278,6 +284,21 @@ _KINDS = {
     stat.S_IFCHR: tar.CHAR_DEVICE,
     stat.S_IFBLK: tar.BLOCK_DEVICE,
 }
+
+
+def _clamp_byte_code(folder: int, name: bytes, written_ns: int, clamp: Clamp) -> None:
+    """Have byte-code name the time its source is frozen with, if that is another than it had."""
+    if not written_ns >= clamp.since_ns > 0:
+        return
+    with suppress(FileNotFoundError):
+        fd = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=folder)
+        try:
+            flags, seconds = struct.unpack("<II", os.pread(fd, 8, 4).ljust(8, b"\1"))
+            if flags == 0 and seconds >= clamp.since_ns // 1_000_000_000:
+                os.pwrite(fd, struct.pack("<I", clamp.epoch & 0xFFFFFFFF), 8)
+                os.utime(fd, ns=(clamp.epoch * 1_000_000_000,) * 2)
+        finally:
+            os.close(fd)
 
 
 def _replace(folder: int, name: bytes) -> int:

@@ -108,6 +108,14 @@ class Container:
         peak = self._cgroup.peak_memory_bytes(self.name) if self._cgroup else None
         return Usage(counted or used.ru_utime + used.ru_stime, peak or used.ru_maxrss * 1024)
 
+    def used_so_far(self) -> Usage | None:
+        """What it has used while it runs; None where no cgroup counts it."""
+        if self._cgroup is None:
+            return None
+        seconds = self._cgroup.cpu_seconds(self.name)
+        peak = self._cgroup.peak_memory_bytes(self.name)
+        return None if seconds is None else Usage(seconds, peak or 0)
+
     @property
     def memory_bytes(self) -> int | None:
         """The memory limit that is held, if any."""

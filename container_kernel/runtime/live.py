@@ -69,6 +69,10 @@ class Live:
         wish.relaxed.check()
         host.runtime.announce()
         self.chain_id = chain
+        self.image: Digest | None = None
+        """The image it is on now, and the stage of that, once somebody said so."""
+        self.stage = ""
+        self.isolation = host.namespace.level
         self._host = host
         self._store = store
         self._wish = wish

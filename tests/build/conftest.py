@@ -55,8 +55,8 @@ def make_bench(settings, entered, folder):
     """Workbenches of this test, closed at its end."""
     made = []
 
-    def make_bench(config=settings, **more):
-        workbench = Workbench(config, entered, folder, parse=build_items, **more)
+    def make_bench(config=settings, directory=folder, **more):
+        workbench = Workbench(config, entered, directory, parse=build_items, **more)
         made.append(Bench(workbench))
         return made[-1]
 

@@ -1,9 +1,16 @@
 """Real packages from this host's own mirrors: apt, pip, npm."""
 
+import json
+
 import pytest
 
+from container_kernel.build import lock as locks
+from container_kernel.build.cancel import Cancel
+from container_kernel.build.packages import Installation
 from container_kernel.build.step import Base, Packages
-from container_kernel.errors import StepFailed
+from container_kernel.errors import LockDrift, StepFailed
+from container_kernel.kernel import records
+from container_kernel.record import replace
 
 pytestmark = [pytest.mark.privileged, pytest.mark.slow]
 
@@ -92,3 +99,88 @@ def test_pip_without_python_says_what_to_do(make_bench):
     bench.build("base", Base("busybox"))
     with pytest.raises(StepFailed, match="%apt python3"):
         bench.build("pip", Packages("pip", ("six",)))
+
+
+# ---------------------------------------------------------------- locked
+
+
+@pytest.fixture
+def locked(make_bench, settings, folder):
+    """Builds the same cells, held to their lock, with nothing cached."""
+    notebook = folder / "some.ipynb"
+    notebook.write_text(json.dumps({"cells": [], "metadata": {}}))
+
+    def locked(*steps, use_cache=False, is_locked=True, **more):
+        config = replace(settings, is_locked=is_locked, **more)
+        bench = make_bench(config, notebook=notebook, use_cache=use_cache)
+        bench.build("base", Base("debian:bookworm"))
+        for number, step in enumerate(steps):
+            bench.build(f"cell-{number}", step)
+        return bench
+
+    locked.notebook = notebook
+    return locked
+
+
+def lock_of(bench, notebook):
+    made = bench.workbench.lock(on_event=bench.events.append, cancel=Cancel())
+    records.write(made, notebook)
+    return made.stages["main"]
+
+
+def test_what_is_locked_is_installed_again_to_the_bit_and_without_network(locked, monkeypatch):
+    apt, pip = Packages("apt", ("python3", "hello")), Packages("pip", ("idna", "six==1.16.0"))
+    first = locked(apt, pip, use_cache=True, is_locked=False)
+    made = lock_of(first, locked.notebook)
+    taken = {(one["kind"], one["name"]): one for step in made.steps for one in step.inputs}
+    assert taken["python", "six"]["version"] == "1.16.0"
+    assert taken["python", "six"]["file"] == "six-1.16.0-py2.py3-none-any.whl"
+    assert taken["deb", "hello"]["file"].startswith("hello_")
+    archives = first.workbench.store.cache_folder("apt") / "archives"
+    (archives / taken["deb", "hello"]["file"]).unlink()  # it is kept by its digest too
+    command = Installation.command
+    monkeypatch.setattr(
+        Installation, "command", lambda *given: replace(command(*given), host_network=False)
+    )
+    again = locked(apt, pip)
+    assert again.image().digest == first.image().digest
+
+
+def test_a_package_that_is_nowhere_any_more_is_named(locked):
+    made = lock_of(
+        locked(Packages("apt", ("hello",)), use_cache=True, is_locked=False), locked.notebook
+    )
+    (hello,) = made.steps[0].inputs
+    path = locks.path_of(locked.notebook)
+    gone = hello["file"].replace(hello["version"], "0.1-1")
+    path.write_text(
+        path.read_text()
+        .replace(hello["file"], gone)
+        .replace(hello["digest"], "sha256:" + "0" * 64)
+        .replace(f'"{hello["version"]}"', '"0.1-1"')
+    )
+    with pytest.raises(
+        LockDrift, match=r"neither the store nor the package mirror has hello:amd64=0\.1-1"
+    ):
+        locked(Packages("apt", ("hello",)))
+
+
+def test_a_package_of_another_digest_is_refused(locked):
+    made = lock_of(
+        locked(Packages("apt", ("hello",)), use_cache=True, is_locked=False), locked.notebook
+    )
+    path = locks.path_of(locked.notebook)
+    digest = made.steps[0].inputs[0]["digest"]
+    path.write_text(path.read_text().replace(digest, "sha256:" + "0" * 64))
+    with pytest.raises(LockDrift, match="other bytes than locked"):
+        locked(Packages("apt", ("hello",)))
+
+
+def test_a_python_package_of_another_digest_is_refused(locked):
+    steps = Packages("apt", ("python3",)), Packages("pip", ("six==1.16.0",))
+    made = lock_of(locked(*steps, use_cache=True, is_locked=False), locked.notebook)
+    path = locks.path_of(locked.notebook)
+    digest = made.steps[1].inputs[0]["digest"]
+    path.write_text(path.read_text().replace(digest, "sha256:" + "0" * 64))
+    with pytest.raises(LockDrift, match="other bytes than locked"):
+        locked(*steps, use_cache=False)

@@ -33,6 +33,7 @@ class LocalContainer:
     cgroup = None
     limits = Limits()
     pressure = SimpleNamespace(begin=lambda: None, hits=lambda said: ())
+    name = "local"
 
     def __init__(self, argv, env, cwd, stdin=None):
         self._process = subprocess.Popen(
@@ -50,6 +51,9 @@ class LocalContainer:
 
     def poll(self):
         return self._exit(self._process.poll())
+
+    def used_so_far(self):
+        return None
 
     def wait(self, timeout_s=None):
         try:
@@ -93,6 +97,7 @@ class LocalLive:
     work: Path
     config: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(labels={}, env=()))
     containers: list = field(default_factory=list)
+    image: None = None
 
     @property
     def ipc_mount(self):

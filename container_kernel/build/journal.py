@@ -1,0 +1,94 @@
+"""Journal: which layers were made for a cache key, and of what.
+
+One small file per key, beside the index: what the key is made of, and for each layer ever made
+for it the packages and files that went in. Losing it loses explanations and locks, never a layer.
+Packages that have no cache by digest of their own (Debian's) are kept here by digest too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from ..oci.digest import Digest
+from .graph import Parts
+from .resolved import Input
+
+
+class Journal:
+    """The journal of the store in ``home``, shared by all notebooks."""
+
+    def __init__(self, home: Path) -> None:
+        self._folder = home / "journal"
+        self._kept = home / "inputs"
+
+    def write(self, key: str, parts: Parts, diff_id: Digest, inputs: Sequence[Input]) -> None:
+        """Note that ``key`` gave the layer ``diff_id``, of ``inputs``."""
+        known = self._read(key)
+        made = {**known.get("made", {}), str(diff_id): list(inputs)}
+        write_whole(self._path(key), json.dumps({"parts": parts, "made": made}))
+
+    def parts(self, key: str) -> Parts:
+        """What ``key`` is made of; nothing when it was not made here."""
+        found: Parts = self._read(key).get("parts", {})
+        return found
+
+    def inputs(self, key: str, diff_id: Digest) -> list[Input] | None:
+        """What the layer ``diff_id`` was made of; None when it was not made here for ``key``."""
+        found: list[Input] | None = self._read(key).get("made", {}).get(str(diff_id))
+        return found
+
+    def keep(self, inputs: Sequence[Input], downloads: Path) -> None:
+        """Keep Debian packages by digest: a second name for the file, no second copy."""
+        self._kept.mkdir(mode=0o700, exist_ok=True)
+        for one in inputs:
+            if one["kind"] == "deb":
+                with suppress(OSError):  # it may be there; and what cannot be kept is fetched again
+                    os.link(downloads / "archives" / one["file"], self._place(one["digest"]))
+
+    def bring(self, inputs: Sequence[Input], downloads: Path) -> None:
+        """Put kept packages where apt looks for what it has downloaded."""
+        for one in inputs:
+            target = downloads / "archives" / str(one.get("file"))
+            if one["kind"] == "deb" and not _is(target, one["digest"]):
+                kept = self._place(one["digest"])
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.unlink(missing_ok=True)
+                if _is(kept, one["digest"]):
+                    with suppress(OSError):
+                        os.link(kept, target)
+
+    def _place(self, digest: str) -> Path:
+        return self._kept / digest.removeprefix("sha256:")
+
+    def _path(self, key: str) -> Path:
+        return self._folder / f"{key}.json"
+
+    def _read(self, key: str) -> Parts:
+        try:
+            found: Parts = json.loads(self._path(key).read_text())
+        except (OSError, ValueError):
+            return {}
+        return found
+
+
+def _is(path: Path, digest: str) -> bool:
+    """Whether the file at ``path`` has the digest it should have."""
+    import hashlib
+
+    try:
+        with path.open("rb") as file:
+            return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest() == digest
+    except FileNotFoundError:
+        return False
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file whole: whoever reads it sees the old text or the new."""
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
+    draft.write_text(text)
+    draft.rename(path)

@@ -1,0 +1,68 @@
+"""Opening: a notebook's builder, put together from its settings. Imported with the first step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import LockBroken
+from ..oci.digest import Digest
+from ..record import record
+from ..runtime.host import Host
+from ..store.store import Store
+from . import lock, site
+from .builder import Builder
+from .execute import Workplace
+from .history import History
+from .journal import Journal
+from .ledger import Ledger
+from .progress import Progress
+
+if TYPE_CHECKING:
+    from ..config import Config
+
+
+@record(kw_only=True)
+class Surroundings:
+    """The notebook a builder works for, and what it asks of others; as `Builder` has it.
+
+    ``is_twin`` is the builder that makes everything once more to compare it: it takes what a lock
+    names, and whether the layers are those of the lock is for others to see.
+    """
+
+    directory: Path
+    notebook: Path | None
+    use_cache: bool
+    is_twin: bool
+    other_notebook: Callable[[Path], Progress]
+    stage_chain: Callable[[str], Digest]
+
+
+def open_builder(host: Host, store: Store, config: Config, around: Surroundings) -> Builder:
+    """The builder of one notebook.
+
+    Raises:
+        LockBroken: the notebook is to be held to its lock, and that cannot be used.
+    """
+    known = site.collect(config.environ, config.user_home)
+    return Builder(
+        Workplace(host, store, known, config.build_limits),
+        around.directory,
+        config.base_folders,
+        _ledger(store, config, around),
+        use_cache=around.use_cache,
+        other_notebook=around.other_notebook,
+        stage_chain=around.stage_chain,
+    )
+
+
+def _ledger(store: Store, config: Config, around: Surroundings) -> Ledger:
+    notebook = around.notebook
+    held = None
+    if config.is_locked and notebook is not None:
+        held = lock.read(notebook)
+        if held is None:
+            raise LockBroken(f"{notebook.name} has no lock: {lock.path_of(notebook).name}")
+    history = History(store.home, notebook) if notebook is not None else None
+    return Ledger(Journal(store.home), history, held, must_match=not around.is_twin)

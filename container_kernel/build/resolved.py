@@ -1,0 +1,183 @@
+"""Resolved: the packages and files that a step really took, by name, version and digest.
+
+Steps of package managers leave notes in a folder (see `package_scripts`); this reads them, and
+writes those a locked step finds there. An input is a plain mapping, as the lock file has it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..record import replace
+from .step import Download, Packages, Step
+
+Input = dict[str, Any]
+"""``kind``, ``name``, ``version``, ``digest`` and what else that kind has."""
+
+
+def of_step(step: Step, told: Path | None) -> list[Input]:
+    """What ``step`` took; ``told`` is where its command wrote that, if it has one."""
+    if isinstance(step, Download):
+        return [{"kind": "file", "url": step.url, "digest": step.digest}]
+    if isinstance(step, Packages) and told is not None:
+        found = _READERS[step.manager](told)
+        return sorted(found, key=lambda one: (one["name"], one["version"]))
+    return []
+
+
+def write(step: Packages, inputs: Sequence[Input], told: Path) -> None:
+    """Tell a locked step's command what to install."""
+    if step.manager == "apt":
+        lines = [f"{one['file']} {one['size']} {_hex(one)}" for one in inputs]
+        (told / "wanted").write_text("".join(f"{line}\n" for line in lines))
+    elif step.manager == "pip":
+        (told / "requirements.txt").write_text("".join(f"{_requirement(i)}\n" for i in inputs))
+
+
+def _requirement(one: Input) -> str:
+    if one.get("url"):
+        return f"{one['name']} @ {one['url']}"
+    digest = f" --hash={one['digest']}" if one.get("digest") else ""
+    return f"{one['name']}=={one['version']}{digest}"
+
+
+def _hex(one: Input) -> str:
+    return str(one["digest"]).removeprefix("sha256:")
+
+
+def pinned(step: Packages, inputs: Sequence[Input]) -> Packages:
+    """The step with versions for what it names, where its package manager needs that."""
+    if step.manager != "npm":
+        return step
+    direct = {one["name"]: one["version"] for one in inputs if one.get("direct")}
+    named = [(_npm_name(word), word) for word in step.names]
+    words = (f"{name}@{direct[name]}" if name in direct else word for name, word in named)
+    return replace(step, names=tuple(words))
+
+
+def drift(before: Sequence[Input], after: Sequence[Input]) -> str:
+    """In words, which versions ``after`` has in place of those in ``before``; empty for none."""
+    old: dict[str, set[str]] = {}
+    new: dict[str, set[str]] = {}
+    for found, inputs in ((old, before), (new, after)):
+        for one in inputs:
+            found.setdefault(str(one.get("name") or one.get("url")), set()).add(_version(one))
+    lines = []
+    for name in sorted(old.keys() | new.keys()):
+        if old.get(name) != new.get(name):
+            shown = (" and ".join(sorted(some.get(name, ()))) or "nothing" for some in (old, new))
+            lines.append(f"{name} {' → '.join(shown)}")
+    return ", ".join(lines)
+
+
+def _version(one: Input) -> str:
+    return str(one.get("version") or one.get("digest"))
+
+
+def _npm_name(word: str) -> str:
+    return word[0] + word[1:].partition("@")[0]
+
+
+# ---------------------------------------------------------------- what each tool wrote
+
+
+def _apt(told: Path) -> Iterator[Input]:
+    for line in _text(told / "wanted").splitlines():
+        file, size, digest = line.split()
+        name, version, architecture = file.removesuffix(".deb").rsplit("_", 2)
+        yield {
+            "kind": "deb",
+            "name": name,
+            "version": version.replace("%3a", ":"),
+            "architecture": architecture,
+            "file": file,
+            "size": int(size),
+            "digest": f"sha256:{digest}",
+        }
+
+
+def _pip(told: Path) -> Iterator[Input]:
+    import tomllib
+
+    tags = {}
+    for line in _text(told / "installed").splitlines():
+        wheel, *its = line.split()
+        name, _, version = wheel.rpartition("-")
+        tags[_normal(name), version] = {one for tag in its for one in _expanded(tag)}
+    for package in tomllib.loads(_text(told / "pylock.toml")).get("packages", ()):
+        name, version = _normal(package["name"]), str(package.get("version", ""))
+        yield {"kind": "python", "name": name, "version": version} | _chosen(
+            package, tags.get((name, version), set())
+        )
+
+
+def _chosen(package: Input, tags: set[str]) -> Input:
+    """The file of ``package`` that was installed: the wheel of these tags, else the source."""
+    for wheel in package.get("wheels", ()):
+        file = wheel.get("name") or wheel["url"].rpartition("/")[2].partition("#")[0]
+        if tags and set(_expanded("-".join(file.removesuffix(".whl").split("-")[-3:]))) == tags:
+            return {"file": file, "digest": f"sha256:{wheel['hashes']['sha256']}"}
+    if "sdist" in package:
+        source = package["sdist"]
+        file = source.get("name") or source["url"].rpartition("/")[2]
+        return {"file": file, "digest": f"sha256:{source['hashes']['sha256']}"}
+    where = package.get("vcs") or package.get("archive") or package.get("directory") or {}
+    url = where.get("url") or where.get("path") or ""
+    if package.get("vcs"):
+        url = f"git+{url}@{where['commit-id']}"
+    found = {"url": url} if url else {}
+    hashes = where.get("hashes", {})
+    return {**found, "digest": f"sha256:{hashes['sha256']}" if "sha256" in hashes else None}
+
+
+def _expanded(tag: str) -> Iterator[str]:
+    """``py2.py3-none-any`` is a tag of each Python it names."""
+    parts = tag.split("-")
+    if len(parts) != 3:
+        return
+    for python in parts[0].split("."):
+        for abi in parts[1].split("."):
+            for platform in parts[2].split("."):
+                yield f"{python}-{abi}-{platform}"
+
+
+def _npm(told: Path) -> Iterator[Input]:
+    tree = json.loads(_text(told / "npm.json") or "{}")
+    lock = json.loads(_text(told / "npm-lock.json") or "{}")
+    integrity = {
+        (path.rpartition("node_modules/")[2], one.get("version")): one.get("integrity")
+        for path, one in lock.get("packages", {}).items()
+    }
+    seen = set()
+    for name, version, is_direct in _npm_tree(tree, is_direct=True):
+        if (name, version) not in seen:
+            seen.add((name, version))
+            digest = integrity.get((name, version))
+            direct = {"direct": True} if is_direct else {}
+            yield {"kind": "npm", "name": name, "version": version, "digest": digest, **direct}
+
+
+def _npm_tree(node: Input, *, is_direct: bool) -> Iterator[tuple[str, str, bool]]:
+    for name, one in node.get("dependencies", {}).items():
+        if one.get("version"):
+            yield name, one["version"], is_direct
+        yield from _npm_tree(one, is_direct=False)
+
+
+_READERS = {"apt": _apt, "pip": _pip, "npm": _npm}
+
+
+def _normal(name: str) -> str:
+    """A Python package's name as PEP 503 normalises it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""

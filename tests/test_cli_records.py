@@ -1,0 +1,109 @@
+"""The commands that lock, verify and explain, as their users call them."""
+
+import json
+
+import pytest
+
+from .test_cli import cli, write_notebook  # noqa: F401  # a fixture and its maker
+
+pytestmark = pytest.mark.privileged
+
+FINE = ("%base busybox", "%%build --net none\necho same > /same")
+RANDOM = "%%build --net none\nhead -c 16 /dev/urandom > /seed"
+
+
+def cells(path):
+    return {cell["id"]: cell for cell in json.loads(path.read_text())["cells"]}
+
+
+def test_verify_of_what_is_reproducible_is_exit_code_0(cli):  # noqa: F811
+    write_notebook(cli.folder / "a.ipynb", *FINE)
+    done = cli("verify", "a.ipynb", "--json")
+    said = json.loads(done.stdout)
+    assert done.returncode == 0, done.stderr
+    assert said["reproducible"]
+    assert said["first_difference"] is None
+    assert said["stages"]["main"]["digest"] == said["stages"]["main"]["rebuilt"]
+
+
+def test_verify_of_what_is_not_is_exit_code_1_and_says_why(cli):  # noqa: F811
+    write_notebook(cli.folder / "a.ipynb", *FINE, RANDOM)
+    done = cli("verify", "a.ipynb")
+    assert done.returncode == 1
+    assert "layer 3 of stage main differs: %%build head -c 16 /dev/urandom > /seed" in done.stdout
+    assert "likely cause: random data" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_a_locked_build_is_the_lock_or_an_error(cli):  # noqa: F811
+    write_notebook(cli.folder / "a.ipynb", *FINE)
+    locked = json.loads(cli("lock", "a.ipynb", "--json").stdout)["lock"]
+    assert json.loads((cli.folder / "a.lock.json").read_text()) == locked
+    built = json.loads(cli("build", "a.ipynb", "--locked", "--json").stdout)
+    assert built["stages"]["main"]["digest"] == locked["stages"]["main"]["image"]
+    write_notebook(cli.folder / "a.ipynb", FINE[0], FINE[1] + "r")
+    done = cli("run", "a.ipynb", "--locked")
+    assert done.returncode == 1
+    assert "step 1 is not in the lock" in done.stderr
+
+
+def test_a_lock_travels_in_the_notebook_and_comes_out_again(cli):  # noqa: F811
+    path = write_notebook(cli.folder / "a.ipynb", *FINE)
+    assert cli("lock", "a.ipynb", "--embed").returncode == 0
+    assert not (cli.folder / "a.lock.json").exists()
+    embedded = json.loads(path.read_text())["metadata"]["container_kernel"]["lock"]
+    assert cli("run", "a.ipynb", "--locked", "-o", "b.ipynb").returncode == 0
+    assert json.loads((cli.folder / "b.ipynb").read_text())["metadata"]["container_kernel"]["lock"]
+    assert cli("lock", "a.ipynb", "--extract").returncode == 0
+    assert json.loads((cli.folder / "a.lock.json").read_text()) == embedded
+    assert json.loads(path.read_text())["metadata"] == {}
+
+
+def test_a_lock_written_twice_is_the_same_file(cli):  # noqa: F811
+    write_notebook(cli.folder / "a.ipynb", *FINE)
+    cli("lock", "a.ipynb")
+    before = (cli.folder / "a.lock.json").read_bytes()
+    assert "is as it was" in cli("lock", "a.ipynb").stdout
+    assert (cli.folder / "a.lock.json").read_bytes() == before
+
+
+def test_why_names_what_changed(cli):  # noqa: F811
+    write_notebook(cli.folder / "a.ipynb", *FINE)
+    cli("build", "a.ipynb")
+    write_notebook(cli.folder / "a.ipynb", FINE[0], "%%build --net none\necho other > /same")
+    cli("build", "a.ipynb")
+    said = cli("why", "a.ipynb", "1").stdout
+    assert "changed since run" in said
+    assert "+echo other > /same" in said
+    done = cli("why", "a.ipynb", "nothing like it")
+    assert done.returncode == 1
+    assert "no step 'nothing like it'" in done.stderr
+
+
+def test_a_cell_keeps_where_it_ran_and_is_run_again_when_that_changes(cli):  # noqa: F811
+    write_notebook(cli.folder / "a.ipynb", *FINE, "cat /same; echo ran >> /work/log")
+    digest = json.loads(cli("run", "a.ipynb", "-o", "b.ipynb", "--json").stdout)["stages"]["main"][
+        "digest"
+    ]
+    mark = cells(cli.folder / "b.ipynb")["cell-2"]["metadata"]["container_kernel"]
+    assert (mark["image"], mark["stage"]) == (digest, "main")
+    assert mark["limits"].keys() == {"memory_bytes", "pids", "cpus"}
+    assert "cpu_seconds" not in mark
+    assert cells(cli.folder / "b.ipynb")["cell-1"]["metadata"] == {}
+    cli("run", "b.ipynb", "-o", "b.ipynb", "--stale")
+    assert (cli.folder / "log").read_text() == "ran\n"
+    text = (cli.folder / "b.ipynb").read_text()
+    (cli.folder / "b.ipynb").write_text(text.replace("echo same >", "echo other >"))
+    cli("run", "b.ipynb", "-o", "b.ipynb", "--stale")
+    assert (cli.folder / "log").read_text() == "ran\nran\n"
+    assert cells(cli.folder / "b.ipynb")["cell-2"]["outputs"][0]["text"] == ["other\n"]
+
+
+def test_meters_are_kept_where_they_are_asked_for(cli):  # noqa: F811
+    write_notebook(cli.folder / "a.ipynb", *FINE, "true")
+    cli("run", "a.ipynb", "-o", "b.ipynb", "--meters")
+    mark = cells(cli.folder / "b.ipynb")["cell-2"]["metadata"]["container_kernel"]
+    if mark["limits"]["memory_bytes"] is None:
+        pytest.skip("no cgroup counts here")
+    assert 0 <= mark["cpu_seconds"] < 60
+    assert mark["peak_memory_bytes"] > 1000
