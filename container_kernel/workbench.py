@@ -209,12 +209,12 @@ class Workbench:
     def _open(self, chain: Digest, config: ImageConfig, wish: Wish | None = None) -> Live:
         wish = wish or Wish(limits=self.limits(), relaxed=self.config.relaxed)
         self._check_level()
-        self.config.ceilings.check_network("host" if wish.host_network else "none")
+        self.config.check_network("host" if wish.host_network else "none")
         with disk_errors(self.store.home):
             return Live(self.host, self.store, chain, config, self._directory, wish)
 
     def _check_level(self) -> None:
-        for wanted in (self.config.isolation, self.config.ceilings.isolation, self.required):
+        for wanted in (*self.config.least_levels, self.required):
             self.host.level.require(wanted)
 
     def limits(self, asked: Mapping[str, Any] | None = None) -> Limits:
@@ -356,7 +356,7 @@ class Workbench:
         config = self.config
         known = site.collect(config.environ, config.user_home)
         return Builder(
-            Workplace(self.host, self.store, known, config.build_limits),
+            Workplace(self.host, self.store, known, config.build_limits, config.check_network),
             self._directory,
             config.base_folders,
             use_cache=self._use_cache,

@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from .. import __version__
 from ..errors import UsageError
+from ..kernel import values
 from ..kernel.limit_flags import LIMIT_FLAGS
 from ..runtime.relaxed import capability
 
