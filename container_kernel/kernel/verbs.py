@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..oci.digest import Digest
     from ..runtime.live import Live
     from ..workbench import Workbench
-    from .cells import Screen
+    from .screen import Screen
 
 
 @record
