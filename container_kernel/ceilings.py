@@ -17,9 +17,8 @@ from .record import record, replace
 from .runtime import level
 from .runtime.limits import Limits
 
-FILE = Path("/etc/container-kernel/ceilings.toml")
 _UNMAPPED = 65534
-_SIZE = re.compile(r"(\d+)([kmgt]?)", re.IGNORECASE)
+_SIZE = r"(?i)(\d+)([kmgt]?)"
 _KEYS = {
     "memory": "memory_bytes",
     "swap": "swap_bytes",
@@ -42,7 +41,7 @@ class Ceilings:
     most: Mapping[str, float]
     networks: tuple[str, ...] | None = None
     isolation: str | None = None
-    file: Path = FILE
+    file: Path
 
     def lower(self, limits: Limits) -> Limits:
         """``limits`` with what is above a ceiling, or without any limit, at the ceiling."""
@@ -75,20 +74,15 @@ class Ceilings:
             raise CeilingExceeded("net", name, allowed, str(self.file))
 
 
-NONE = Ceilings(most={})
-
-
-def read(file: Path = FILE) -> Ceilings:
-    """The ceilings of this host; none where there is no file.
+def read(file: Path) -> Ceilings:
+    """The ceilings in ``file``.
 
     Raises:
         UsageError: the file is not root's alone, or says what it cannot.
     """
     try:
         about = file.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return NONE
-    except PermissionError as error:
+    except OSError as error:
         raise UsageError(f"{file}: the administrator's ceilings cannot be read") from error
     _check_owner(file, about.st_uid, about.st_mode)
     import tomllib
@@ -137,7 +131,7 @@ def _amount(file: Path, key: str, value: object) -> float:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if is_number and value > 0:  # type: ignore[operator]
         return value  # type: ignore[return-value]
-    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    match = re.fullmatch(_SIZE, value) if isinstance(value, str) else None
     if match and int(match[1]) > 0:
         return int(match[1]) * int(1024 ** " kmgt".index(match[2].lower() or " "))
     raise UsageError(f"{file}: {key} takes a number or a size such as '8g', found {value!r}")

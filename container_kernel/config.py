@@ -12,18 +12,21 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from . import ceilings
-from .ceilings import Ceilings
 from .errors import UsageError
 from .record import field, fields, record, replace
-from .runtime import level
+from .runtime.level import check_name
 from .runtime.limits import Limits
 from .runtime.relaxed import Relaxed, capability
 
+if TYPE_CHECKING:
+    from .ceilings import Ceilings
+
 _PACKAGE = Path(__file__).parent
 _FILE = "container_kernel_config"
+CEILINGS = Path("/etc/container-kernel/ceilings.toml")
+"""A file that only root can write, see `ceilings`."""
 
 
 @record(kw_only=True)
@@ -58,8 +61,8 @@ class Config:
     """The level below which no container is started: ``single-uid``, ``rootless`` or ``full``."""
     metrics_folder: Path | None = None
     """Where meters are written for a collector, in Prometheus' text format."""
-    ceilings: Ceilings = ceilings.NONE
-    """What the administrator of this host allows at most."""
+    ceilings: Ceilings | None = None
+    """What the administrator of this host allows at most, if anything is said of it."""
     as_root: bool = False
     """Whether run cells are root of the image, with root's usual rights."""
     add_cap: tuple[str, ...] = ()
@@ -92,7 +95,8 @@ class Config:
         Raises:
             CeilingExceeded: the administrator does not allow what is asked for.
         """
-        self.ceilings.check(asked)
+        if self.ceilings:
+            self.ceilings.check(asked)
         limits = Limits(
             memory_bytes=self.run_memory_bytes,
             swap_bytes=self.swap_bytes,
@@ -104,13 +108,29 @@ class Config:
             scratch_bytes=self.scratch_bytes,
             timeout_s=self.timeout_s,
         )
-        return self.ceilings.lower(replace(limits, **asked))
+        limits = replace(limits, **asked)
+        return self.ceilings.lower(limits) if self.ceilings else limits
 
     @property
     def build_limits(self) -> Limits:
         """The limits of a build step, whose scratch is the layer to be."""
         limits = Limits(memory_bytes=self.build_memory_bytes, pids=self.build_pids)
-        return replace(self.ceilings.lower(limits), scratch_bytes=None)
+        lowered = self.ceilings.lower(limits) if self.ceilings else limits
+        return replace(lowered, scratch_bytes=None)
+
+    @property
+    def least_levels(self) -> tuple[str | None, ...]:
+        """Below these levels of isolation nothing is started."""
+        return self.isolation, self.ceilings.isolation if self.ceilings else None
+
+    def check_network(self, name: str) -> None:
+        """Raise where the administrator does not allow a network.
+
+        Raises:
+            CeilingExceeded: so it is.
+        """
+        if self.ceilings:
+            self.ceilings.check_network(name)
 
     @property
     def build_memory_bytes(self) -> int:
@@ -137,9 +157,17 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
         is_locked=environ.get("CONTAINER_KERNEL_LOCKED", "") not in ("", "0"),
         environ=environ,
         user_home=user_home,
-        ceilings=ceilings.read(),
+        ceilings=_ceilings(),
     )
     return _with_files(config, environ, user_home)
+
+
+def _ceilings() -> Ceilings | None:
+    if not os.path.lexists(CEILINGS):
+        return None
+    from . import ceilings
+
+    return ceilings.read(CEILINGS)
 
 
 def _with_files(config: Config, environ: Mapping[str, str], user_home: Path) -> Config:
@@ -164,8 +192,9 @@ def _with_files(config: Config, environ: Mapping[str, str], user_home: Path) -> 
     for name, wants in _AMOUNTS.items():
         _check_amount(name, values.get(name), wants)
     if values.get("isolation") is not None:
-        level.check_name(values["isolation"])
-    config.ceilings.check(values)
+        check_name(values["isolation"])
+    if config.ceilings:
+        config.ceilings.check(values)
     _check_relaxed(values)
     for variable, name in (
         ("CONTAINER_KERNEL_HOME", "home"),

@@ -203,12 +203,12 @@ class Workbench:
     def _open(self, chain: Digest, config: ImageConfig, wish: Wish | None = None) -> Live:
         wish = wish or Wish(limits=self.limits(), relaxed=self.config.relaxed)
         self._check_level()
-        self.config.ceilings.check_network("host" if wish.host_network else "none")
+        self.config.check_network("host" if wish.host_network else "none")
         with disk_errors(self.store.home):
             return Live(self.host, self.store, chain, config, self._directory, wish)
 
     def _check_level(self) -> None:
-        for wanted in (self.config.isolation, self.config.ceilings.isolation, self.required):
+        for wanted in (*self.config.least_levels, self.required):
             self.host.level.require(wanted)
 
     def limits(self, asked: Mapping[str, Any] | None = None) -> Limits:

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from container_kernel import ceilings, config
+from container_kernel import ceilings, config, syscalls
 from container_kernel.ceilings import Ceilings
 from container_kernel.config import Config
 from container_kernel.errors import CeilingExceeded, UsageError
+from tests.kernel.test_real import RealKernel
 
 GIB = 1024**3
-SOME = Ceilings(most={"memory_bytes": GIB, "pids": 100, "cpus": 2, "scratch_bytes": GIB})
+SOME = Ceilings(
+    most={"memory_bytes": GIB, "pids": 100, "cpus": 2, "scratch_bytes": GIB}, file=config.CEILINGS
+)
 
 
 @pytest.fixture
@@ -31,8 +34,18 @@ def write(tmp_path, monkeypatch):
     return write
 
 
-def test_where_there_is_no_file_nothing_is_limited(tmp_path):
-    assert ceilings.read(tmp_path / "none" / "ceilings.toml") == ceilings.NONE
+def test_where_there_is_no_file_nothing_is_limited(tmp_path, monkeypatch):
+    monkeypatch.setattr(config, "CEILINGS", tmp_path / "none" / "ceilings.toml")
+    assert config.load().ceilings is None
+    Config(home=Path("/x")).check_network("host")
+
+
+def test_a_file_that_cannot_be_read_is_not_as_if_it_were_not_there(tmp_path, monkeypatch):
+    link = tmp_path / "ceilings.toml"
+    link.symlink_to("nowhere")
+    monkeypatch.setattr(config, "CEILINGS", link)
+    with pytest.raises(UsageError, match="cannot be read"):
+        config.load()
 
 
 def test_the_file_says_what_is_allowed_in_the_units_of_the_flags(write):
@@ -105,17 +118,44 @@ def test_less_than_allowed_is_what_it_is():
 
 
 def test_networks_that_are_not_allowed_are_refused():
-    only = Ceilings(most={}, networks=("pasta",))
+    only = Ceilings(most={}, networks=("pasta",), file=config.CEILINGS)
     only.check_network("none")
     only.check_network("pasta")
     with pytest.raises(CeilingExceeded, match="net may be none or pasta at most"):
         only.check_network("host")
-    ceilings.NONE.check_network("host")
 
 
 def test_settings_above_a_ceiling_are_refused(tmp_path, monkeypatch):
     (tmp_path / "container_kernel_config.py").write_text("c.ContainerKernel.pids = 1000")
-    monkeypatch.setattr(ceilings, "read", lambda: SOME)
+    monkeypatch.setattr(config, "_ceilings", lambda: SOME)
     environ = {**os.environ, "JUPYTER_CONFIG_DIR": str(tmp_path)}
     with pytest.raises(CeilingExceeded, match="pids may be 100 at most"):
         config.load(environ)
+
+
+@pytest.mark.privileged
+def test_a_user_cannot_go_above_what_root_wrote(tmp_path, entered):
+    """On this host with another /etc, which only the kernel of this test sees."""
+    if entered.is_rootless:
+        pytest.skip("only root can write what root must have written")
+    etc, work = tmp_path / "etc", tmp_path / "work"
+    for folder in (etc / "container-kernel", work):
+        folder.mkdir(parents=True)
+    (etc / "container-kernel/ceilings.toml").write_text("memory = '1g'\nnetworks = ['none']\n")
+    options = f"lowerdir=/etc,upperdir={etc},workdir={work}"
+    syscalls.mount("overlay", "/etc", "overlay", data=options)
+    try:
+        kernel = RealKernel(tmp_path, tmp_path / "home", "crun")
+    finally:
+        syscalls.umount("/etc", syscalls.MNT_DETACH)
+    try:
+        assert kernel.run("%base busybox")[0]["status"] == "ok"
+        assert "memory may be 1024m at most" in kernel.run("%limits --memory 2g")[0]["evalue"]
+        assert "memory may be 1024m at most" in kernel.run("%%run --memory 2g true")[0]["evalue"]
+        assert "net may be none at most" in kernel.run("%%run --net host true")[0]["evalue"]
+        assert "net may be none at most" in kernel.run("%%build\ntrue")[0]["evalue"]
+        assert kernel.run("%%build --net none\ntrue")[0]["status"] == "ok"
+        assert "1 GiB" in kernel.text("%limits")
+        assert kernel.run("%%run --memory 512m true")[0]["status"] == "ok"
+    finally:
+        kernel.close()

@@ -83,6 +83,8 @@ class Workplace:
     store: Store
     site: Site
     limits: Limits
+    check_network: Callable[[str], None] = lambda name: None
+    """Raises where the administrator does not allow a network."""
 
 
 class Tail:
@@ -120,6 +122,7 @@ def run_and_freeze(
         Interrupted: it was cancelled; its whole process tree is gone, nothing was frozen.
     """
     started = time.time()
+    place.check_network("host" if command.host_network else "none")
     place.host.runtime.announce()
     rootfs = _prepare(place, parent, command)
     try:

@@ -35,7 +35,7 @@ _SANE_ENV = {"PATH": bundle.DEFAULT_PATH, "LC_ALL": "C.UTF-8"}
 _MOST_TRIES = 3
 _STAYS_WARM_S = 0.02  # see `CgroupParent.warm_up`: another grace period
 _numbers = itertools.count(1)  # of the whole process: several runtimes share one state folder
-_NO_NAMESPACE = re.compile(r"(unshare|clone|namespace).*no space left on device", re.I | re.S)
+_NO_NAMESPACE = r"(?is)(unshare|clone|namespace).*no space left on device"
 _ALLOW_NAMESPACES = (
     "this host allows no more namespaces of some kind, most likely of networks; an administrator "
     "can: sudo sysctl user.max_net_namespaces=15000 (container-kernel doctor names the kind)"
@@ -359,7 +359,7 @@ class OciRuntime:
             said = said or _read_all(fd)
             os.close(fd)
         error = RuntimeFailed((self.path.name, *argv[:1]), returncode, said)
-        if _NO_NAMESPACE.search(said):
+        if re.search(_NO_NAMESPACE, said):
             error.hint = _ALLOW_NAMESPACES
         raise error
 

@@ -160,24 +160,26 @@ def _events_of(cgroup: CgroupParent, name: str) -> tuple[_Counter, _Counter]:
 
 
 Tell = Callable[[Limits, str], "Hit | None"]
-_NO_MEMORY = re.compile(r"MemoryError|[Cc]annot allocate memory|std::bad_alloc|out of memory")
-_NO_PROCESS = re.compile(r"can't fork|Cannot fork|start new thread|BlockingIOError.*Errno 11|"
-                         r"fork: (retry: )?Resource temporarily unavailable")  # fmt: skip
-_NO_FILE = re.compile(r"Too many open files|No file descriptors available")
+_NO_MEMORY = r"MemoryError|[Cc]annot allocate memory|std::bad_alloc|out of memory"
+_NO_PROCESS = (
+    r"can't fork|Cannot fork|start new thread|BlockingIOError.*Errno 11|"
+    r"fork: (retry: )?Resource temporarily unavailable"
+)
+_NO_FILE = r"Too many open files|No file descriptors available"
 
 
 def _memory_by_words(limits: Limits, said: str) -> Hit | None:
     limit = limits.memory_bytes
-    return _memory_hit(limit, "") if limit and _NO_MEMORY.search(said) else None
+    return _memory_hit(limit, "") if limit and re.search(_NO_MEMORY, said) else None
 
 
 def _pids_by_words(limits: Limits, said: str) -> Hit | None:
     limit = limits.pids
-    return _pids_hit(limit, "") if limit and _NO_PROCESS.search(said) else None
+    return _pids_hit(limit, "") if limit and re.search(_NO_PROCESS, said) else None
 
 
 def _files_by_words(limits: Limits, said: str) -> Hit | None:
-    if not _NO_FILE.search(said):
+    if not re.search(_NO_FILE, said):
         return None
     limit = limits.open_files
     return Hit(f"the limit of {limit} open files", "--files", str(2 * limit))

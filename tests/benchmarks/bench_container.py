@@ -43,19 +43,21 @@ class Inside:
 
 
 def serve() -> None:
-    """Answer ``ours`` and ``bare`` with the seconds that one container took."""
+    """Answer ``ours``, ``unlimited`` and ``bare`` with the seconds that one container took."""
     from container_kernel.runtime import namespace
 
     use_own_store()
     place = namespace.enter(os.environ)
     from container_kernel import config
+    from container_kernel.runtime.limits import Limits
+    from container_kernel.runtime.live import Wish
     from container_kernel.workbench import Workbench
 
     bench = Workbench(config.load(), place, PLACE, parse=lambda _: None)
     base = bench.find_image("bench-base")
 
-    def ours() -> None:
-        live = bench.fresh(base)
+    def ours(wish: Wish | None = None) -> None:
+        live = bench.fresh(base, wish)
         exit_ = live.start(COMMAND, cwd="/").wait()
         live.close()
         assert exit_ is not None
@@ -80,10 +82,14 @@ def serve() -> None:
             [*command, "run", "--bundle", str(bundle), "bare"], stdin=subprocess.DEVNULL, check=True
         )
 
+    def unlimited() -> None:
+        ours(Wish(limits=Limits()))
+
+    kinds = {"ours": ours, "unlimited": unlimited, "bare": bare}
     print(runtime.name, flush=True)
     for line in sys.stdin:
         start = time.perf_counter()
-        {"ours": ours, "bare": bare}[line.strip()]()
+        kinds[line.strip()]()
         print(time.perf_counter() - start, flush=True)
     stays.close()
     bench.close()
@@ -101,6 +107,14 @@ def results() -> Iterator[Result]:
         at_most=1.3,
         rounds=100,
         note="s, /bin/true",
+    )
+    yield compare(
+        "fresh container with limits, against none",
+        ours,
+        inside.measure("unlimited"),
+        at_most=1.03,
+        rounds=100,
+        note="s, /bin/true; about 1 ms may be added",
     )
     goal = "fresh container, against docker run"
     try:
