@@ -69,6 +69,8 @@ class Config:
     idle_freeze: float | None = None
     """So many seconds after the last cell or request everything in a session's containers stands
     still until the next; None is never."""
+    plain_http: tuple[str, ...] = ()
+    """Registries (``host`` or ``host:port``) that may speak HTTP without TLS."""
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
     """The user's environment, for the site's proxies and registries."""
     user_home: Path = Path("/")
@@ -164,6 +166,8 @@ def _with_files(config: Config, environ: Mapping[str, str], user_home: Path) -> 
         level.check_name(values["isolation"])
     config.ceilings.check(values)
     _check_relaxed(values)
+    if "plain_http" in values:
+        values["plain_http"] = tuple(values["plain_http"])
     for variable, name in (
         ("CONTAINER_KERNEL_HOME", "home"),
         ("CONTAINER_KERNEL_RUNTIME", "oci_runtime"),

@@ -34,6 +34,7 @@ from .store.store import Store
 
 if TYPE_CHECKING:
     from .build.builder import Builder
+    from .build.registries import Registries
     from .config import Config
     from .oci.spec import ImageConfig
     from .runtime.limits import Limits
@@ -275,6 +276,13 @@ class Workbench:
         if not self._above:
             self.store.close()
 
+    @property
+    def registries(self) -> Registries:
+        """How this user reaches registries."""
+        from .build.registries import Registries
+
+        return Registries(self.config.environ, self.config.user_home, self.config.plain_http)
+
     # ------------------------------------------------------------ memory across kernels
 
     def recall(self, base: str | None = None) -> bool:
@@ -359,6 +367,7 @@ class Workbench:
             Workplace(self.host, self.store, known, config.build_limits),
             self._directory,
             config.base_folders,
+            self.registries,
             use_cache=self._use_cache,
             other_notebook=self._other_notebook,
             stage_chain=self._stage_chain,

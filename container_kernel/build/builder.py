@@ -14,6 +14,7 @@ from .cancel import Cancel
 from .events import About, Event, Image, Layer, OnEvent, StepFailed, StepStarted
 from .execute import Workplace, freeze
 from .progress import Progress
+from .registries import Registries
 from .solve import Solver
 from .source import Bases, epoch_of
 from .stages import Stage
@@ -31,6 +32,7 @@ class Builder:
         place: Workplace,
         directory: Path,
         base_folders: Sequence[Path],
+        registries: Registries,
         *,
         use_cache: bool,
         other_notebook: Callable[[Path], Progress],
@@ -38,7 +40,7 @@ class Builder:
     ) -> None:
         self._store = place.store
         self._solver = Solver(place, directory, stage_chain, use_cache=use_cache)
-        self._bases = Bases(place, base_folders, directory, other_notebook)
+        self._bases = Bases(place, base_folders, directory, other_notebook, registries)
 
     def solve(self, stage: Stage, until: str | None, on_event: OnEvent, cancel: Cancel) -> None:
         """Build the stage up to the cell ``until`` (or whole); keep what is built if it is whole.

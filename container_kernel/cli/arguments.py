@@ -96,6 +96,16 @@ def _image(commands: Commands[Parser]) -> None:
     load.add_argument("-i", "--input", metavar="FILE", required=True)
     load.add_argument("--as", dest="name", metavar="NAME", help="its name, whatever the file says")
 
+    push = _command(verbs, "push", "image.push", "send an image to a registry")
+    push.add_argument("image", metavar="IMAGE")
+    push.add_argument("name", metavar="NAME", nargs="?", help="where to; else IMAGE says it")
+    push.add_argument("--compression", choices=("zstd", "gzip", "none"), default="zstd")
+    push.add_argument("--dry-run", action="store_true", help="only say what would be sent")
+    pull = _command(verbs, "pull", "image.pull", "bring an image from a registry")
+    pull.add_argument("image", metavar="NAME")
+    pull.add_argument("--as", dest="name", metavar="NAME", help="its name here")
+    pull.add_argument("--dry-run", action="store_true", help="only say what would be fetched")
+
 
 def _exec(commands: Commands[Parser]) -> None:
     about = "run a command in a fresh container; its exit code is ours"

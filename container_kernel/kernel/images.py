@@ -14,6 +14,7 @@ from ..oci.digest import Digest
 from .arguments import nearest
 
 if TYPE_CHECKING:
+    from ..oci.reference import Reference
     from ..store.store import Store
 
 _NAME = re.compile(
@@ -75,6 +76,11 @@ def full_name(name: str) -> str:
             hint="write it like iris:1.0, in lower case letters, digits and . _ - /",
         )
     return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
+
+
+def name_of(reference: Reference) -> str | None:
+    """The name an image pulled as ``reference`` gets here; None where only its digest was given."""
+    return f"{reference.repository}:{reference.tag}" if reference.tag else None
 
 
 def tag(store: Store, digest: Digest, name: str) -> str:
