@@ -164,7 +164,7 @@ class Client:
             RegistryError: it cannot be reached, or fails again and again.
         """
         patience = self._access.patience
-        url = urljoin(self._origin, place)
+        url = self._join(self._origin, place)
         last = (tries or patience.tries) - 1
         for attempt in range(last + 1):
             asked = None
@@ -280,8 +280,14 @@ class Client:
             response.release_conn()
             if method not in ("GET", "HEAD"):
                 raise RegistryError(f"{self.registry} sends an upload elsewhere: refused")
-            url = urljoin(url, target)
+            url = self._join(url, target)
         raise RegistryError(f"{self.registry} redirects more than {_MAX_REDIRECTS} times")
+
+    def _join(self, url: str, target: str) -> str:
+        try:
+            return urljoin(url, target)
+        except ValueError:
+            raise RegistryError(f"{self.registry} leads to {_shown(target)}: refused") from None
 
     def _send(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None

@@ -28,13 +28,17 @@ def free_port() -> int:
         return found.getsockname()[1]
 
 
-def make_certificate(folder: Path, *, days: int = 2, name: str = "localhost") -> Path:
+def make_certificate(folder: Path, *, is_expired: bool = False, name: str = "localhost") -> Path:
     """A certificate for this host that signs itself; its key lies beside it."""
     names = f"DNS:{name}" + (",IP:127.0.0.1" if name == "localhost" else "")
     make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes"]
-    what = ["-subj", f"/CN={name}", "-addext", f"subjectAltName={names}", "-days", str(days)]
-    where = ["-keyout", folder / "key.pem", "-out", folder / "ca.crt"]
+    what = ["-subj", f"/CN={name}", "-addext", f"subjectAltName={names}", "-days", "2"]
+    key, made = folder / "key.pem", folder / "ca.crt"
+    where = ["-keyout", key, "-out", made]
     subprocess.run([*make, *what, *where], check=True, capture_output=True)
+    if is_expired:
+        again = ["openssl", "x509", "-in", made, "-signkey", key, "-days", "-1", "-out", made]
+        subprocess.run(again, check=True, capture_output=True)
     return folder / "ca.crt"
 
 
