@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from .build import forecast, memory
 from .build.cancel import Cancel
-from .build.events import Image, OnEvent
+from .build.events import Image, Layer, OnEvent
 from .build.forecast import Forecast
 from .build.notebook_file import code_cells, identity_of
 from .build.progress import Progress
@@ -202,6 +202,14 @@ class Workbench:
         return self.lives.try_to_keep(
             stage.name, image.chain_id, image.config, at_any_price=at_any_price
         )
+
+    def attach(self, reference: str) -> Image:
+        """The image of a slug (see `runtime.slug`), mounted until this process ends."""
+        from .runtime import slug
+
+        made = slug.attach(self.host, self.store, reference, self._directory)
+        layer = Layer(made.chain_id, made.chain_id, made.size, reference)
+        return Image(made.chain_id, made.chain_id, made.config, (layer,))
 
     def fresh(self, image: Image, wish: Wish | None = None) -> Live:
         """A container context of its own on ``image``; the caller closes it."""

@@ -14,7 +14,7 @@ from ..kernel.limit_flags import LIMIT_FLAGS
 from ..runtime.relaxed import capability
 
 Options = argparse.Namespace
-FORMATS = ("oci-archive", "docker-archive", "oci")
+FORMATS = ("oci-archive", "docker-archive", "oci", "sqfs", "erofs")
 
 
 class Parser(argparse.ArgumentParser):
@@ -121,7 +121,7 @@ def _shell(commands: Commands[Parser]) -> None:
 
 
 def _add_container(made: Parser) -> None:
-    made.add_argument("--image", metavar="REF", help="a tag, a base or a notebook")
+    made.add_argument("--image", metavar="REF", help="a tag, a base, a notebook or a slug")
     made.add_argument("--net", choices=("host", "none"), default="none")
     for flag in LIMIT_FLAGS:
         made.add_argument(

@@ -39,7 +39,7 @@ class TrafficLine:
 
 
 def _line(moved: Moved) -> str:
-    blobs = f"{moved.verb}: {moved.blobs} of {moved.of_blobs} layers"
+    blobs = f"{moved.verb}: {moved.blobs} of {moved.of_blobs} blobs"
     if not moved.of_bytes:
         return blobs
     return f"{blobs}, {amounts.size(moved.bytes)} of {amounts.size(moved.of_bytes)}"

@@ -215,7 +215,7 @@ _COMMANDS = (
         name="image save", takes="[IMAGE] FILE", kind="tag", example="%image save iris.tar",
         summary="Write an image to a file in the notebook's folder.",
         flags=(Flag("--format", "default oci-archive", "FORMAT", default="oci-archive",
-                    choices=("oci-archive", "docker-archive", "oci")),),
+                    choices=("oci-archive", "docker-archive", "oci", "sqfs", "erofs")),),
     ),
     Magic(name="image load", takes="FILE", kind="path", example="%image load iris.tar",
           summary="Read images from an archive or an OCI layout folder.",

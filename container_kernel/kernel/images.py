@@ -114,6 +114,11 @@ def save(
     store: Store, digest: Digest, path: Path, form: str = "oci-archive", name: str | None = None
 ) -> None:
     """Write an image to ``path``, under ``name`` or the first of its names."""
+    from ..runtime import slug
+
+    if form in slug.FORMATS:
+        slug.make(store, digest, path, form)
+        return
     from ..transfer import archive
 
     names = names_of(store, digest)

@@ -123,7 +123,7 @@ class _Push:
     def run(self, traffic: Traffic) -> Pushed:
         """Send what is missing, then the manifest, then what is about it."""
         numbers = self._numbers()
-        traffic.begin("push", len(numbers), 0)
+        traffic.begin("push", len(numbers) + 1, 0)
         with ThreadPoolExecutor(_SIDE_BY_SIDE, "push") as threads:
             coming = [threads.submit(self._layer, number, traffic) for number in numbers]
             try:

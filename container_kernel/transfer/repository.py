@@ -79,7 +79,7 @@ class Repository:
         document = self.find_manifest(name, expected)
         if document is None:
             raise RegistryError(
-                f"{self.registry}/{self.path} has no {name}",
+                f"there is no {self.registry}/{self.path}:{name}",
                 status=404,
                 hint="check the name and the tag; private repositories need a login",
             )
