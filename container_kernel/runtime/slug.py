@@ -189,9 +189,10 @@ def attach(host: Host, store: Store, reference: str, directory: Path) -> Slug:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise ImageError(f"{name} cannot be read: {error.strerror}") from None
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise ImageError(f"{name} is not a plain file")
     with os.fdopen(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise ImageError(f"{name} is not a plain file")
         if wanted:
             _compare(file, name, wanted)
         config, kind = _config(file, name), _kind(file, name)

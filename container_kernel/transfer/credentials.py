@@ -160,11 +160,12 @@ def _read(file: Path, warn: OnWarning) -> dict[str, Any] | None:
         fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
         return None
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode) or status.st_uid not in (os.geteuid(), 0):
+        os.close(fd)
+        warn(f"{file} is not a plain file of yours: passed over")
+        return None
     with os.fdopen(fd, "rb") as opened:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode) or status.st_uid not in (os.geteuid(), 0):
-            warn(f"{file} is not a plain file of yours: passed over")
-            return None
         data = opened.read(_MAX_FILE_BYTES + 1)
     try:
         document = json.loads(data) if len(data) <= _MAX_FILE_BYTES else None

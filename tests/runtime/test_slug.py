@@ -101,6 +101,14 @@ def test_what_is_no_slug_is_refused(store, host, tmp_path, data):
         slug.attach(host, store, "i.sqfs", tmp_path)
 
 
+def test_what_is_no_file_is_no_slug(store, host, tmp_path):
+    (tmp_path / "i.sqfs").mkdir()
+    with pytest.raises(ImageError, match="not a plain file"):
+        slug.attach(host, store, "i.sqfs", tmp_path)
+    with pytest.raises(ImageError, match="cannot be read"):
+        slug.attach(host, store, "missing.sqfs", tmp_path)
+
+
 def test_a_file_that_is_no_file_system_is_refused(store, host, tmp_path):
     config = b'{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}'
     tail = config + len(config).to_bytes(8, "little") + b"container-kernel"
