@@ -113,10 +113,14 @@ def _merged(store: Store, config: ImageConfig) -> Iterator[Path]:
 def _make_squashfs(store: Store, root: Path, draft: Path) -> None:
     """From a tar of ours: owners are the image's, whatever they are on this disk."""
     options = f"-tar -noappend -quiet -no-progress -comp zstd -Xcompression-level {_ZSTD_LEVEL}"
-    fixed = "-mkfs-time 0 -root-time 0 -root-mode 755 -root-uid 0 -root-gid 0"
+    fixed = "-root-mode 755 -root-uid 0 -root-gid 0"
     argv = [str(_tool("mksquashfs", SQUASHFS)), "-", str(draft), *options.split(), *fixed.split()]
     making = subprocess.Popen(
-        argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        argv,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={"SOURCE_DATE_EPOCH": str(_newest(root))},
     )
     assert making.stdin is not None
     try:
@@ -131,6 +135,19 @@ def _make_squashfs(store: Store, root: Path, draft: Path) -> None:
         making.stdin = None  # closed
         said = making.communicate()[1]
     _check(making.returncode, said, "mksquashfs")
+
+
+def _newest(root: Path) -> int:
+    """The latest time in the tree: what mksquashfs sets to "now" becomes that, and nothing else.
+
+    It has no other way to give the root folder of a tar a time (4.5.1 takes -root-time and
+    forgets it).
+    """
+    found = 0.0
+    for folder, _, names in os.walk(root):
+        for name in names if folder == os.fspath(root) else (".", *names):
+            found = max(found, os.lstat(os.path.join(folder, name)).st_mtime)
+    return min(int(found), 0xFFFFFFFF)
 
 
 def _make_erofs(store: Store, root: Path, draft: Path, image_digest: Digest) -> None:

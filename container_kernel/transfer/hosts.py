@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 _HUB = "docker.io"
 _HUB_API = "registry-1.docker.io"
 # What OpenSSL calls the answer of a server that took our greeting for a bad request.
-_NOT_TLS = {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNEXPECTED_EOF_WHILE_READING", None}
+_NOT_TLS = {"WRONG_VERSION_NUMBER", "HTTP_REQUEST"}
 
 
 def api_host(registry: str) -> str:
@@ -45,7 +45,7 @@ def is_near(host: str) -> bool:
 
 
 def speaks_tls(netloc: str, timeout_s: float) -> bool:
-    """False when the host answers, but not in TLS; a certificate that is wrong is still TLS."""
+    """False when the host answers in plain HTTP; a certificate that is wrong is still TLS."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -59,10 +59,8 @@ def speaks_tls(netloc: str, timeout_s: float) -> bool:
             return True
     except ssl.SSLError as error:
         return error.reason not in _NOT_TLS
-    except (ConnectionResetError, TimeoutError):
-        return False
     except OSError:
-        return parts.port is None  # nobody there: say so by what the port is for
+        return True  # whoever says nothing is not spoken to in the clear
 
 
 def _host(netloc: str) -> str:
