@@ -110,7 +110,8 @@ _BUILD = (
     Magic(
         name="base", takes="REF", summary="Start a stage from an image.", kind="base",
         details="REF is a base definition, a tag in the store, an image at a registry, an OCI "
-        "layout folder, an OCI or docker archive, or another notebook. It comes first in its cell.",
+        "layout folder, an OCI or docker archive, a tar of a root file system, or another "
+        "notebook. It comes first in its cell.",
         example="%base debian:bookworm",
         flags=(Flag("--as", "name of the stage, so that a notebook can have several", "STAGE",
                     default="main"),),

@@ -34,6 +34,7 @@ COMPRESSION = {
     MediaType.DOCKER_LAYER_GZIP: GZIP,
     MediaType.DOCKER_LAYER_ZSTD: ZSTD,
 }
+LAYER_TYPES = {NONE: MediaType.LAYER, GZIP: MediaType.LAYER_GZIP, ZSTD: MediaType.LAYER_ZSTD}
 
 
 def host_platform() -> Platform:

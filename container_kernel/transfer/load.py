@@ -1,4 +1,4 @@
-"""Load: images of an OCI layout, an OCI archive or a docker archive become images of the store.
+"""Load: images of OCI layouts, OCI and docker archives, and root file systems, into the store.
 
 Everything is checked before it is used, and by name: each document and layer has the digest, the
 size and the media type its descriptor says; a layer unpacks to the diff_id in the image config;
@@ -18,8 +18,10 @@ from ..oci.fields import Fields
 from ..oci.reference import Reference
 from ..oci.spec import REF_NAME, Descriptor, ImageConfig, Index, Manifest, MediaType
 from ..oci.strict_json import MAX_BYTES, parse
-from .compression import GZIP, NONE, ZSTD, Decompressed
+from . import rootfs_tar
+from .compression import Decompressed
 from .intake import (
+    LAYER_TYPES,
     MAX_INDEX_DEPTH,
     Intake,
     OnLog,
@@ -28,7 +30,7 @@ from .intake import (
     check_types,
     choose,
 )
-from .source import Source, open_source
+from .source import Archive, Source, open_source
 
 if TYPE_CHECKING:
     from ..store.store import Store
@@ -37,7 +39,6 @@ Named = tuple[str | None, Digest]
 
 _MAX_DOCKER_MANIFEST_BYTES = 1 << 20
 _CONTAINERD_NAME = "io.containerd.image.name"
-_LAYER_TYPES = {NONE: MediaType.LAYER, GZIP: MediaType.LAYER_GZIP, ZSTD: MediaType.LAYER_ZSTD}
 
 
 def load(path: Path, store: Store, *, on_log: OnLog | None = None) -> list[Named]:
@@ -56,9 +57,13 @@ def load(path: Path, store: Store, *, on_log: OnLog | None = None) -> list[Named
                 return list(_Layout(source, store, log, path).images())
             if source.has("manifest.json"):
                 return list(_DockerArchive(source, store, log).images())
+            if isinstance(source, Archive) and rootfs_tar.looks_like_one(source.names):
+                return [(None, rootfs_tar.take(path, store))]
     except ImageError as error:
         raise ImageError(f"{path.name}: {error.message}", hint=error.hint) from error
-    raise ImageError(f"{path.name} is neither an OCI layout nor a docker archive")
+    raise ImageError(
+        f"{path.name} is neither an OCI layout nor a docker archive nor a root file system"
+    )
 
 
 class _Layout:
@@ -162,7 +167,7 @@ class _DockerArchive:
             compression = Decompressed(stream.read).compression
         with self._source.open(name) as stream:
             blob = self._store.content.put(stream)
-        return Descriptor(_LAYER_TYPES[compression], blob.digest, blob.size)
+        return Descriptor(LAYER_TYPES[compression], blob.digest, blob.size)
 
     def _read(self, name: str, limit: int) -> bytes:
         with self._source.open(name) as stream:

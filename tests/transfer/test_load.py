@@ -11,6 +11,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from container_kernel.errors import ImageError
 from container_kernel.oci.digest import Digest
@@ -478,3 +479,39 @@ def test_nothing_is_left_running_or_mounted(store, place):
         ["ps", "--ppid", str(os.getpid()), "-o", "args="], capture_output=True
     )
     assert b"transfer.box" not in children.stdout
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, zstandard.compress])
+def test_a_root_file_system_is_an_image_of_one_layer(store, tmp_path, pack):
+    tar = layer_tar({"bin/": b"", "bin/sh": b"#!", "etc/": b"", "etc/motd": b"hello"})
+    (tmp_path / "rootfs.tar").write_bytes(pack(tar))
+    ((name, image),) = load(tmp_path / "rootfs.tar", store)
+    assert name is None
+    config = store.image_config(store.manifest(image))
+    assert [str(one) for one in config.diff_ids] == [digest(tar)]
+    (snapshot,) = store.snapshots.chain(store.image_chain(config))
+    assert (snapshot.path / "etc/motd").read_bytes() == b"hello"
+
+
+def test_a_tar_of_something_else_is_no_image(store, tmp_path):
+    (tmp_path / "x.tar").write_bytes(layer_tar({"readme": b"hello", "data/": b"", "data/x": b""}))
+    with pytest.raises(ImageError, match="neither an OCI layout nor"):
+        load(tmp_path / "x.tar", store)
+
+
+def test_a_known_image_is_not_read_again(store, tmp_path, place):
+    layout = Layout(BASE, TOP, compress=True)
+    ((_, image),) = load(layout.write(place), store)
+    for layer in layout.layers:
+        (place / "blobs" / layer["digest"].replace(":", "/")).unlink()
+    ((_, again),) = load(place, store)
+    assert again == image
+
+
+def test_of_a_known_image_what_is_missing_is_read_again(store, place):
+    layout = Layout(BASE, TOP, compress=True)
+    load(layout.write(place), store)
+    gone = Digest(layout.layers[0]["digest"])
+    store.content.delete(gone)
+    load(place, store)
+    assert store.content.has(gone)
