@@ -223,6 +223,27 @@ def nest(depth: int):
     return damage
 
 
+def repeat(what: str, count: int):
+    """A list that is far too long."""
+
+    def damage(layout: Layout) -> None:
+        if what == "manifests":
+            layout.index["manifests"] = layout.index["manifests"] * count
+        else:
+            layout.layers = layout.layers[:1] * count
+            layout.finish()
+
+    return damage
+
+
+def set_digest(value: str):
+    def damage(layout: Layout) -> None:
+        layout.layers[0]["digest"] = value
+        layout.finish()
+
+    return damage
+
+
 def set_layout(**fields):
     def damage(layout: Layout) -> None:
         layout.config |= fields
@@ -275,6 +296,15 @@ WRONG = {
     ),
     "other system": (set_layout(os="windows"), "windows.*this host is linux"),
     "deep index": (nest(6), "nested more than"),
+    "very deep index": (nest(1000), "nested more than"),
+    "100,000 manifests": (repeat("manifests", 100_000), "longer than 4 MiB"),
+    "50,000 layers": (repeat("layers", 50_000), "longer than 4 MiB"),
+    "600 layers": (repeat("layers", 600), "600 layers"),
+    "digest with a path": (set_digest("sha256:../../../etc/passwd"), "not a sha256 digest"),
+    "digest in capitals": (set_digest(ZEROS.upper()), "not a sha256 digest"),
+    "short digest": (set_digest(ZEROS[:-1]), "not a sha256 digest"),
+    "digest of another kind": (set_digest("sha512:" + "0" * 128), "not a sha256 digest"),
+    "digest that is no text": (set_digest(7), "digest is not a string"),
 }
 
 
