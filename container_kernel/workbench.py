@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from .build import forecast, memory
 from .build.cancel import Cancel
-from .build.events import Image, Layer, OnEvent
+from .build.events import Image, OnEvent
 from .build.forecast import Forecast
 from .build.notebook_file import code_cells, identity_of
 from .build.progress import Progress
@@ -34,7 +34,6 @@ from .store.store import Store
 
 if TYPE_CHECKING:
     from .build.builder import Builder
-    from .build.registries import Registries
     from .config import Config
     from .oci.spec import ImageConfig
     from .runtime.limits import Limits
@@ -203,14 +202,6 @@ class Workbench:
             stage.name, image.chain_id, image.config, at_any_price=at_any_price
         )
 
-    def attach(self, reference: str) -> Image:
-        """The image of a slug (see `runtime.slug`), mounted until this process ends."""
-        from .runtime import slug
-
-        made = slug.attach(self.host, self.store, reference, self._directory)
-        layer = Layer(made.chain_id, made.chain_id, made.size, reference)
-        return Image(made.chain_id, made.chain_id, made.config, (layer,))
-
     def fresh(self, image: Image, wish: Wish | None = None) -> Live:
         """A container context of its own on ``image``; the caller closes it."""
         return self._open(image.chain_id, image.config, wish)
@@ -283,13 +274,6 @@ class Workbench:
         sweeper.drain()
         if not self._above:
             self.store.close()
-
-    @property
-    def registries(self) -> Registries:
-        """How this user reaches registries."""
-        from .build.registries import Registries
-
-        return Registries(self.config.environ, self.config.user_home, self.config.plain_http)
 
     # ------------------------------------------------------------ memory across kernels
 
@@ -368,6 +352,7 @@ class Workbench:
         from .build import site
         from .build.builder import Builder
         from .build.execute import Workplace
+        from .build.registries import Registries
 
         config = self.config
         known = site.collect(config.environ, config.user_home)
@@ -375,7 +360,7 @@ class Workbench:
             Workplace(self.host, self.store, known, config.build_limits),
             self._directory,
             config.base_folders,
-            self.registries,
+            Registries(config.environ, config.user_home, config.plain_http),
             use_cache=self._use_cache,
             other_notebook=self._other_notebook,
             stage_chain=self._stage_chain,

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..build import slugs
 from ..build.events import Event, Image, OnEvent, StepFinished
 from ..build.step import Base
 from ..display import warnings
@@ -114,7 +115,8 @@ def _fresh(options: Options, here: Bench, report: Report) -> Live:
 def _image(reference: str, here: Bench) -> Image:
     """A slug's image, or what ``%base`` makes of the reference."""
     if is_slug(reference):
-        return here.workbench.attach(reference)
+        workbench = here.workbench
+        return slugs.attach(workbench.host, workbench.store, reference, Path.cwd())
     base, on_event = Base(reference), _unless_cached(here.on_event)
     here.workbench.build(None, base.title, (base,), on_event=on_event, cancel=here.cancel)
     return here.image()

@@ -98,7 +98,7 @@ def push(options: Options, report: Report) -> int:
     """Send an image to a registry, or say what would be sent."""
     from ..transfer.push import push as push_image
 
-    store = _store()
+    store = open_store(report)
     name = options.name or options.image
     reference = registries.needed(name)
     digest = images.find(store, options.image)
@@ -124,7 +124,7 @@ def pull(options: Options, report: Report) -> int:
     """Bring an image from a registry, or say what would be fetched."""
     from ..transfer.pull import pull as pull_image
 
-    store = _store()
+    store = open_store(report)
     reference = registries.needed(options.image).with_default_tag()
     name = options.name or images.name_of(reference)
     dry_run = options.dry_run

@@ -8,6 +8,7 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from ..build import slugs
 from ..build.inputs import Entry, Folder
 from ..display import amounts, warnings
 from ..errors import BadArguments, CellError, CommandFailed
@@ -87,7 +88,7 @@ def _image(args: Arguments, context: Context) -> Image:
     if args["stage"] is not None:
         raise BadArguments("%%run takes --stage or --image, found both", hint="leave one out")
     if is_slug(reference):
-        return workbench.attach(reference)
+        return slugs.attach(workbench.host, workbench.store, reference, context.directory)
     if digest := workbench.store.find_image(reference):
         return images.image(workbench.store, digest)
     return workbench.find_image(reference, context.cancel)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..build import registries
+from ..build.registries import Registries
 from ..display import travel as shown
 from . import images
 
 if TYPE_CHECKING:
     from ..oci.digest import Digest
+    from ..transfer.registry_http import Access
     from .magics import Command
     from .verbs import Context
 
@@ -26,7 +27,7 @@ def push(command: Command, context: Context, digest: Digest) -> None:
         digest,
         registries.needed(name),
         workbench.store,
-        workbench.registries.access(context.cancel, _warn(context)),
+        _access(context),
         compression=command.args["compression"],
         dry_run=dry_run,
         on_traffic=line.on_traffic,
@@ -45,7 +46,7 @@ def pull(command: Command, context: Context) -> None:
     pulled = pull_image(
         reference,
         workbench.store,
-        workbench.registries.access(context.cancel, _warn(context)),
+        _access(context),
         dry_run=dry_run,
         on_traffic=line.on_traffic,
     )
@@ -56,5 +57,8 @@ def pull(command: Command, context: Context) -> None:
     context.screen.show({"text/plain": shown.pulled_text(shown_name, pulled, dry_run=dry_run)})
 
 
-def _warn(context: Context) -> Callable[[str], None]:
-    return lambda text: context.screen.stream("stderr", f"{text}\n")
+def _access(context: Context) -> Access:
+    """How the user of this notebook reaches registries."""
+    config = context.workbench.config
+    known = Registries(config.environ, config.user_home, config.plain_http)
+    return known.access(context.cancel, lambda text: context.screen.stream("stderr", f"{text}\n"))

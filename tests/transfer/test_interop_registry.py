@@ -31,6 +31,13 @@ def real(tmp_path_factory):
         yield host
 
 
+@pytest.fixture(autouse=True)
+def _no_logins(tmp_path, monkeypatch):
+    """In a user namespace the tools look for root's own files, and may not read them."""
+    (tmp_path / "auth.json").write_text('{"auths": {}}')
+    monkeypatch.setenv("REGISTRY_AUTH_FILE", str(tmp_path / "auth.json"))
+
+
 @pytest.mark.parametrize("compression", ["zstd", "gzip", "none"])
 def test_skopeo_sees_what_we_pushed(store, built, real, tmp_path, compression):
     pushed = push(built, ref(real, f"s/{compression}"), store, Access(), compression=compression)
