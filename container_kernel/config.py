@@ -74,6 +74,8 @@ class Config:
     still until the next; None is never."""
     is_locked: bool = False
     """Build exactly what the lock beside the notebook names, or refuse."""
+    plain_http: tuple[str, ...] = ()
+    """Registries (``host`` or ``host:port``) that may speak HTTP without TLS."""
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
     """The user's environment, for the site's proxies and registries."""
     user_home: Path = Path("/")
@@ -196,6 +198,8 @@ def _with_files(config: Config, environ: Mapping[str, str], user_home: Path) -> 
     if config.ceilings:
         config.ceilings.check(values)
     _check_relaxed(values)
+    if "plain_http" in values:
+        values["plain_http"] = tuple(values["plain_http"])
     for variable, name in (
         ("CONTAINER_KERNEL_HOME", "home"),
         ("CONTAINER_KERNEL_RUNTIME", "oci_runtime"),

@@ -20,6 +20,7 @@ ContainerKernelError
 ├── RebaseRefused          a session cannot stay while the image changes under it
 ├── UsageError             a command was called wrongly (exit code 2)
 ├── ImageError             an image document, layer or archive is not what it must be
+├── RegistryError          a registry refused, failed or could not be reached: .status
 ├── HostError              this host cannot do it; `container-kernel doctor` tells why (exit code 3)
 │   └── RuntimeFailed      the OCI runtime refused or died: .argv .exit_code .stderr
 └── StoreError             the store is damaged, full or not ours (exit code 4)
@@ -205,6 +206,14 @@ class UsageError(ContainerKernelError):
 
 class ImageError(ContainerKernelError):
     """An image document, layer or archive is not what it must be; nothing of it was used."""
+
+
+class RegistryError(ContainerKernelError):
+    """A registry refused, failed or could not be reached; ``status`` is HTTP's, or None."""
+
+    def __init__(self, message: str, *, status: int | None = None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
 
 
 class HostError(ContainerKernelError):

@@ -15,6 +15,7 @@ from .events import About, Event, Image, Layer, OnEvent, StepFailed, StepStarted
 from .execute import Workplace, freeze
 from .ledger import Ledger
 from .progress import Progress
+from .registries import Registries
 from .solve import Solver
 from .source import Bases, epoch_of
 from .stages import Stage
@@ -33,6 +34,7 @@ class Builder:
         directory: Path,
         base_folders: Sequence[Path],
         ledger: Ledger,
+        registries: Registries,
         *,
         use_cache: bool,
         other_notebook: Callable[[Path], Progress],
@@ -41,7 +43,7 @@ class Builder:
         self._store = place.store
         self._solver = Solver(place, directory, stage_chain, ledger, use_cache=use_cache)
         self.ledger = ledger
-        self._bases = Bases(place, base_folders, directory, other_notebook)
+        self._bases = Bases(place, base_folders, directory, other_notebook, registries)
 
     def solve(self, stage: Stage, until: str | None, on_event: OnEvent, cancel: Cancel) -> None:
         """Build the stage up to the cell ``until`` (or whole); keep what is built if it is whole.

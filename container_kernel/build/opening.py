@@ -18,6 +18,7 @@ from .history import History
 from .journal import Journal
 from .ledger import Ledger
 from .progress import Progress
+from .registries import Registries
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -51,6 +52,7 @@ def open_builder(host: Host, store: Store, config: Config, around: Surroundings)
         around.directory,
         config.base_folders,
         _ledger(store, config, around),
+        Registries(config.environ, config.user_home, config.plain_http),
         use_cache=around.use_cache,
         other_notebook=around.other_notebook,
         stage_chain=around.stage_chain,

@@ -1,8 +1,8 @@
 """Source: what ``%base`` means, and the first layers it gives.
 
-A definition in ``images/`` (plain data, TOML), a tag or digest in the store, an OCI layout or
-archive, a docker archive, or another notebook. Definitions are bootstrapped once and cached by
-their content; everything else is named by a digest.
+A definition in ``images/`` (plain data, TOML), a tag or digest in the store, an image at a
+registry, an OCI layout or archive, a docker archive, or another notebook. Definitions are
+bootstrapped once and cached by their content; everything else is named by a digest.
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ from .definition import Definition, definitions
 from .execute import Workplace, freeze
 from .graph import definition_key
 from .progress import Progress
+from .registries import Registries, remote
 from .solve import layer_of
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _DEFAULT_EPOCH = 0
+_NO_REGISTRIES = Registries()
 
 
 class Bases:
@@ -39,12 +41,14 @@ class Bases:
         folders: Sequence[Path],
         directory: Path,
         notebook: Callable[[Path], Progress],
+        registries: Registries = _NO_REGISTRIES,
     ) -> None:
         self._place = place
         self._store = place.store
         self._folders = folders
         self._directory = directory
         self._notebook = notebook
+        self._registries = registries
 
     def cached(self, reference: str) -> Progress | None:
         """The base, if nothing must be made, loaded or built for it."""
@@ -68,6 +72,8 @@ class Bases:
         if _is_path(reference):
             return self._from_path((self._directory / reference).resolve(), on_log)
         digest = self._store.find_image(reference)
+        if digest is None and (named := remote(reference)):
+            digest = self._registries.pull(named, self._store, on_log, cancel)
         if digest is None:
             raise BaseNotFound(reference, hint=self._what_exists())
         return self._of_image(digest)

@@ -14,7 +14,7 @@ from ..kernel.limit_flags import LIMIT_FLAGS
 from ..runtime.relaxed import capability
 
 Options = argparse.Namespace
-FORMATS = ("oci-archive", "docker-archive", "oci")
+FORMATS = ("oci-archive", "docker-archive", "oci", "sqfs", "erofs")
 
 
 class Parser(argparse.ArgumentParser):
@@ -133,6 +133,16 @@ def _image(commands: Commands[Parser]) -> None:
     load.add_argument("-i", "--input", metavar="FILE", required=True)
     load.add_argument("--as", dest="name", metavar="NAME", help="its name, whatever the file says")
 
+    push = _command(verbs, "push", "image.push", "send an image to a registry")
+    push.add_argument("image", metavar="IMAGE")
+    push.add_argument("name", metavar="NAME", nargs="?", help="where to; else IMAGE says it")
+    push.add_argument("--compression", choices=("zstd", "gzip", "none"), default="zstd")
+    push.add_argument("--dry-run", action="store_true", help="only say what would be sent")
+    pull = _command(verbs, "pull", "image.pull", "bring an image from a registry")
+    pull.add_argument("image", metavar="NAME")
+    pull.add_argument("--as", dest="name", metavar="NAME", help="its name here")
+    pull.add_argument("--dry-run", action="store_true", help="only say what would be fetched")
+
 
 def _exec(commands: Commands[Parser]) -> None:
     about = "run a command in a fresh container; its exit code is ours"
@@ -148,7 +158,7 @@ def _shell(commands: Commands[Parser]) -> None:
 
 
 def _add_container(made: Parser) -> None:
-    made.add_argument("--image", metavar="REF", help="a tag, a base or a notebook")
+    made.add_argument("--image", metavar="REF", help="a tag, a base, a notebook or a slug")
     made.add_argument("--net", choices=("host", "none"), default="none")
     for flag in LIMIT_FLAGS:
         made.add_argument(

@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..build.events import Event, OnEvent, StepFinished
+from ..build import slugs
+from ..build.events import Event, Image, OnEvent, StepFinished
 from ..build.step import Base
 from ..display import warnings
 from ..errors import UsageError
@@ -18,6 +19,7 @@ from ..kernel import limiting
 from ..kernel.limit_flags import asked
 from ..runtime.live import Live, Wish
 from ..runtime.relaxed import Relaxed
+from ..runtime.slug import is_slug
 from .arguments import Options
 from .build import Bench, bench
 from .report import Report
@@ -92,10 +94,7 @@ def _words(options: Options) -> list[str]:
 def _fresh(options: Options, here: Bench, report: Report) -> Live:
     """A container context on the image that was asked for."""
     reference = options.image or _only_notebook()
-    base = Base(reference)
     workbench = here.workbench
-    on_event = _unless_cached(here.on_event)
-    workbench.build(None, base.title, (base,), on_event=on_event, cancel=here.cancel)
     wanted = asked({name.replace("_", "-"): value for name, value in vars(options).items()})
     limits = workbench.limits(wanted)
     if note := limiting.unheld(wanted, limits, workbench.host.runtime.cgroup):
@@ -107,10 +106,20 @@ def _fresh(options: Options, here: Bench, report: Report) -> Live:
     )
     relaxed = workbench.config.relaxed | beyond
     wish = Wish(host_network=options.net == "host", limits=limits, relaxed=relaxed)
-    live = workbench.fresh(here.image(), wish)
+    live = workbench.fresh(_image(reference, here), wish)
     if relaxed.words:
         report.note(warnings.text(relaxed.words))
     return live
+
+
+def _image(reference: str, here: Bench) -> Image:
+    """A slug's image, or what ``%base`` makes of the reference."""
+    if is_slug(reference):
+        workbench = here.workbench
+        return slugs.attach(workbench.host, workbench.store, reference, Path.cwd())
+    base, on_event = Base(reference), _unless_cached(here.on_event)
+    here.workbench.build(None, base.title, (base,), on_event=on_event, cancel=here.cancel)
+    return here.image()
 
 
 def _explain(exit_: Exit, report: Report) -> None:

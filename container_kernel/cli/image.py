@@ -1,18 +1,30 @@
-"""``image``: what is in the store, by name, and how it travels as files."""
+"""``image``: what is in the store, by name, and how it travels."""
 
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from ..build import registries
+from ..build.cancel import Cancel
+from ..build.registries import Registries
 from ..config import load as load_config
 from ..display import images as shown
+from ..display import travel
 from ..errors import UsageError
 from ..kernel import images
 from ..runtime import namespace
 from ..store.store import Store
 from .arguments import Options
 from .report import Report
+
+if TYPE_CHECKING:
+    from ..transfer.registry_http import Access
+    from ..transfer.traffic import OnTraffic
 
 
 def open_store(report: Report) -> Store:
@@ -80,3 +92,59 @@ def load(options: Options, report: Report) -> int:
     text = "\n".join(f"{name or '(no name)'}  {digest}" for name, digest in loaded)
     report.result({"images": data}, text)
     return 0
+
+
+def push(options: Options, report: Report) -> int:
+    """Send an image to a registry, or say what would be sent."""
+    from ..transfer.push import push as push_image
+
+    store = open_store(report)
+    name = options.name or options.image
+    reference = registries.needed(name)
+    digest = images.find(store, options.image)
+    with _traffic(report) as (access, on_traffic):
+        pushed = push_image(
+            digest,
+            reference,
+            store,
+            access,
+            compression=options.compression,
+            dry_run=options.dry_run,
+            on_traffic=on_traffic,
+        )
+    dry_run = options.dry_run
+    report.result(
+        travel.pushed_data(name, pushed, dry_run=dry_run),
+        travel.pushed_text(name, pushed, dry_run=dry_run),
+    )
+    return 0
+
+
+def pull(options: Options, report: Report) -> int:
+    """Bring an image from a registry, or say what would be fetched."""
+    from ..transfer.pull import pull as pull_image
+
+    store = open_store(report)
+    reference = registries.needed(options.image).with_default_tag()
+    name = options.name or images.name_of(reference)
+    dry_run = options.dry_run
+    with _traffic(report) as (access, on_traffic):
+        pulled = pull_image(reference, store, access, dry_run=dry_run, on_traffic=on_traffic)
+    if name and not dry_run:
+        name = images.tag(store, pulled.digest, name)
+    shown_name = name or str(reference)
+    report.result(
+        travel.pulled_data(shown_name, pulled, dry_run=dry_run),
+        travel.pulled_text(shown_name, pulled, dry_run=dry_run),
+    )
+    return 0
+
+
+@contextmanager
+def _traffic(report: Report) -> Iterator[tuple[Access, OnTraffic]]:
+    """How registries are reached, and who is told how far it is; Ctrl-C stops it."""
+    config, cancel = load_config(), Cancel()
+    signal.signal(signal.SIGINT, lambda *_: cancel.set())
+    line = travel.TrafficLine(report.progress, is_live=report.width is not None)
+    known = Registries(config.environ, config.user_home, config.plain_http)
+    yield known.access(cancel, report.note), line.on_traffic

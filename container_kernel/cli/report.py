@@ -36,6 +36,10 @@ class Report:
         """Output of something that works, as it comes."""
         _to_stderr(plain_lines(text))
 
+    def progress(self, text: str) -> None:
+        """A line that may be drawn over itself."""
+        _to_stderr(text)
+
     def error(self, error: ContainerKernelError) -> None:
         """What went wrong and what to do."""
         lines = [f"error: {error.message}", *getattr(error, "__notes__", ())]

@@ -109,8 +109,9 @@ _NET = Flag("--net", "host shares the host's network; default none", "host|none"
 _BUILD = (
     Magic(
         name="base", takes="REF", summary="Start a stage from an image.", kind="base",
-        details="REF is a base definition, a tag in the store, an OCI layout folder, an OCI or "
-        "docker archive, or another notebook. It comes first in its cell.",
+        details="REF is a base definition, a tag in the store, an image at a registry, an OCI "
+        "layout folder, an OCI or docker archive, a tar of a root file system, or another "
+        "notebook. It comes first in its cell.",
         example="%base debian:bookworm",
         flags=(Flag("--as", "name of the stage, so that a notebook can have several", "STAGE",
                     default="main"),),
@@ -228,11 +229,28 @@ _COMMANDS = (
         name="image save", takes="[IMAGE] FILE", kind="tag", example="%image save iris.tar",
         summary="Write an image to a file in the notebook's folder.",
         flags=(Flag("--format", "default oci-archive", "FORMAT", default="oci-archive",
-                    choices=("oci-archive", "docker-archive", "oci")),),
+                    choices=("oci-archive", "docker-archive", "oci", "sqfs", "erofs")),),
     ),
     Magic(name="image load", takes="FILE", kind="path", example="%image load iris.tar",
           summary="Read images from an archive or an OCI layout folder.",
           flags=(Flag("--as", "name of the image, instead of the one in the file", "NAME"),)),
+    Magic(
+        name="image push", takes="[IMAGE] NAME", kind="tag",
+        example="%image push localhost:5000/iris:1.0",
+        summary="Send an image to a registry: only what is missing there.",
+        details="NAME begins with the registry. Without IMAGE it is what has that name here, else "
+        "the current image. Logins are docker's and podman's.",
+        flags=(
+            Flag("--dry-run", "only say what would be sent and what is there"),
+            Flag("--compression", "of layers built here; default zstd", "zstd|gzip|none",
+                 choices=("zstd", "gzip", "none"), default="zstd"),
+        ),
+    ),
+    Magic(name="image pull", takes="NAME", example="%image pull localhost:5000/iris:1.0",
+          summary="Bring an image from a registry into the store.",
+          details="NAME begins with the registry. Logins are docker's and podman's.",
+          flags=(Flag("--as", "name of the image here, instead of NAME", "NAME"),
+                 Flag("--dry-run", "only say what would be fetched and what is here"))),
     Magic(name="sh", is_cell=True, summary="Run the cell as shell in the live container.",
           details="It sees the files, not the variables, of the other cells.",
           example="%%sh\nls -l /work", flags=(_STAGE,)),

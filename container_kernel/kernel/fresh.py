@@ -8,11 +8,13 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from ..build import slugs
 from ..build.inputs import Entry, Folder
 from ..display import amounts, warnings
 from ..errors import BadArguments, CellError, CommandFailed
 from ..runtime.live import Wish
 from ..runtime.relaxed import Relaxed
+from ..runtime.slug import is_slug
 from . import images, limiting
 from .arguments import Arguments
 from .limit_flags import asked
@@ -85,6 +87,8 @@ def _image(args: Arguments, context: Context) -> Image:
         return workbench.image(stage, on_event=context.screen.on_event, cancel=context.cancel)
     if args["stage"] is not None:
         raise BadArguments("%%run takes --stage or --image, found both", hint="leave one out")
+    if is_slug(reference):
+        return slugs.attach(workbench.host, workbench.store, reference, context.directory)
     if digest := workbench.store.find_image(reference):
         return images.image(workbench.store, digest)
     return workbench.find_image(reference, context.cancel)

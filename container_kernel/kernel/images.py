@@ -14,6 +14,7 @@ from ..oci.digest import Digest
 from .arguments import nearest
 
 if TYPE_CHECKING:
+    from ..oci.reference import Reference
     from ..store.store import Store
 
 _NAME = re.compile(
@@ -77,6 +78,11 @@ def full_name(name: str) -> str:
     return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
 
 
+def name_of(reference: Reference) -> str | None:
+    """The name an image pulled as ``reference`` gets here; None where only its digest was given."""
+    return f"{reference.repository}:{reference.tag}" if reference.tag else None
+
+
 def tag(store: Store, digest: Digest, name: str) -> str:
     """Give an image a name; return the name in full."""
     full = full_name(name)
@@ -108,6 +114,11 @@ def save(
     store: Store, digest: Digest, path: Path, form: str = "oci-archive", name: str | None = None
 ) -> None:
     """Write an image to ``path``, under ``name`` or the first of its names."""
+    from ..runtime import slug
+
+    if form in slug.FORMATS:
+        slug.make(store, digest, path, form)
+        return
     from ..transfer import archive
 
     names = names_of(store, digest)

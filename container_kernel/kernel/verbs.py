@@ -176,6 +176,23 @@ def _image_load(command: Command, context: Context) -> None:
     context.screen.show({"text/plain": "\n".join(lines)})
 
 
+def _image_push(command: Command, context: Context) -> None:
+    from . import travel
+
+    *image, name = command.args.words
+    if image:
+        digest = _digest(image[0], context)
+    else:  # what has that name here, else what the notebook has built
+        digest = context.workbench.store.find_image(name) or _digest(None, context)
+    travel.push(command, context, digest)
+
+
+def _image_pull(command: Command, context: Context) -> None:
+    from . import travel
+
+    travel.pull(command, context)
+
+
 def _path(name: str, context: Context) -> Path:
     """A path in the notebook's folder; one that starts with / or ~ is where it says."""
     return context.directory / Path(name).expanduser()
@@ -260,6 +277,8 @@ _VERBS: dict[str, Callable[[Command, Context], None]] = {
     "stale": _stale,
     "lock": _lock,
     "verify": _verify,
+    "image push": _image_push,
+    "image pull": _image_pull,
     "sh": _sh,
     "run": _run,
     "limits": _limits,

@@ -67,6 +67,26 @@ def mount(
         ) from error
 
 
+def mount_readonly(folder: Path, lowers: Sequence[Path], target: Path, *, userxattr: bool) -> None:
+    """Attach at ``target`` the folders ``lowers`` (two at least, base first), to be looked at.
+
+    Raises:
+        HostError: the file system of the store cannot carry an overlay.
+    """
+    names = "lowerdir=" + ":".join(_name(lower, folder) for lower in reversed(lowers))
+    data = names + (",userxattr" if userxattr else "")
+
+    def attach() -> None:
+        os.chdir(folder)
+        flags = syscalls.MS_RDONLY | syscalls.MS_NODEV
+        syscalls.mount("overlay", str(target), "overlay", flags, data)
+
+    try:
+        with_own_directory(attach)
+    except OSError as error:
+        raise HostError(f"the layers cannot be mounted: {error.strerror}") from error
+
+
 def _name(path: Path, folder: Path) -> str:
     """``path`` relative to ``folder``, with what overlayfs takes for separators escaped."""
     return re.sub(r"([\\:,])", r"\\\1", os.path.relpath(path, folder))

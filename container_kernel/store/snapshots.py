@@ -102,6 +102,10 @@ class Snapshots:
                 return found
         return None
 
+    def lend(self, snapshot: Snapshot) -> None:
+        """Let a tree that lies elsewhere be a snapshot here, for as long as this object lives."""
+        self._known[snapshot.chain_id] = snapshot
+
     def chain(self, chain_id: Digest | None) -> list[Snapshot]:
         """The snapshot and its parents, base first.
 

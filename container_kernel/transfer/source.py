@@ -120,6 +120,11 @@ class Archive:
             if name not in self._members and target in self._members:
                 self._members[name] = self._members[target]
 
+    @property
+    def names(self) -> set[str]:
+        """All plain files in it."""
+        return set(self._members)
+
     def has(self, name: str) -> bool:
         """True when there is a plain file of that name."""
         return name in self._members

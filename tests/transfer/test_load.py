@@ -11,6 +11,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from container_kernel.errors import ImageError
 from container_kernel.oci.digest import Digest
@@ -222,6 +223,27 @@ def nest(depth: int):
     return damage
 
 
+def repeat(what: str, count: int):
+    """A list that is far too long."""
+
+    def damage(layout: Layout) -> None:
+        if what == "manifests":
+            layout.index["manifests"] = layout.index["manifests"] * count
+        else:
+            layout.layers = layout.layers[:1] * count
+            layout.finish()
+
+    return damage
+
+
+def set_digest(value: str):
+    def damage(layout: Layout) -> None:
+        layout.layers[0]["digest"] = value
+        layout.finish()
+
+    return damage
+
+
 def set_layout(**fields):
     def damage(layout: Layout) -> None:
         layout.config |= fields
@@ -274,6 +296,15 @@ WRONG = {
     ),
     "other system": (set_layout(os="windows"), "windows.*this host is linux"),
     "deep index": (nest(6), "nested more than"),
+    "very deep index": (nest(1000), "nested more than"),
+    "100,000 manifests": (repeat("manifests", 100_000), "longer than 4 MiB"),
+    "50,000 layers": (repeat("layers", 50_000), "longer than 4 MiB"),
+    "600 layers": (repeat("layers", 600), "600 layers"),
+    "digest with a path": (set_digest("sha256:../../../etc/passwd"), "not a sha256 digest"),
+    "digest in capitals": (set_digest(ZEROS.upper()), "not a sha256 digest"),
+    "short digest": (set_digest(ZEROS[:-1]), "not a sha256 digest"),
+    "digest of another kind": (set_digest("sha512:" + "0" * 128), "not a sha256 digest"),
+    "digest that is no text": (set_digest(7), "digest is not a string"),
 }
 
 
@@ -478,3 +509,39 @@ def test_nothing_is_left_running_or_mounted(store, place):
         ["ps", "--ppid", str(os.getpid()), "-o", "args="], capture_output=True
     )
     assert b"transfer.box" not in children.stdout
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, zstandard.compress])
+def test_a_root_file_system_is_an_image_of_one_layer(store, tmp_path, pack):
+    tar = layer_tar({"bin/": b"", "bin/sh": b"#!", "etc/": b"", "etc/motd": b"hello"})
+    (tmp_path / "rootfs.tar").write_bytes(pack(tar))
+    ((name, image),) = load(tmp_path / "rootfs.tar", store)
+    assert name is None
+    config = store.image_config(store.manifest(image))
+    assert [str(one) for one in config.diff_ids] == [digest(tar)]
+    (snapshot,) = store.snapshots.chain(store.image_chain(config))
+    assert (snapshot.path / "etc/motd").read_bytes() == b"hello"
+
+
+def test_a_tar_of_something_else_is_no_image(store, tmp_path):
+    (tmp_path / "x.tar").write_bytes(layer_tar({"readme": b"hello", "data/": b"", "data/x": b""}))
+    with pytest.raises(ImageError, match="neither an OCI layout nor"):
+        load(tmp_path / "x.tar", store)
+
+
+def test_a_known_image_is_not_read_again(store, tmp_path, place):
+    layout = Layout(BASE, TOP, compress=True)
+    ((_, image),) = load(layout.write(place), store)
+    for layer in layout.layers:
+        (place / "blobs" / layer["digest"].replace(":", "/")).unlink()
+    ((_, again),) = load(place, store)
+    assert again == image
+
+
+def test_of_a_known_image_what_is_missing_is_read_again(store, place):
+    layout = Layout(BASE, TOP, compress=True)
+    load(layout.write(place), store)
+    gone = Digest(layout.layers[0]["digest"])
+    store.content.delete(gone)
+    load(place, store)
+    assert store.content.has(gone)
