@@ -23,7 +23,9 @@ class Journal:
 
     def __init__(self, home: Path) -> None:
         self._folder = home / "journal"
-        self._kept = home / "inputs"
+        self._kept = (
+            home / "downloads" / "inputs"
+        )  # a cache as others are, to be collected with them
 
     def write(self, key: str, parts: Parts, diff_id: Digest, inputs: Sequence[Input]) -> None:
         """Note that ``key`` gave the layer ``diff_id``, of ``inputs``."""
@@ -43,7 +45,7 @@ class Journal:
 
     def keep(self, inputs: Sequence[Input], downloads: Path) -> None:
         """Keep Debian packages by digest: a second name for the file, no second copy."""
-        self._kept.mkdir(mode=0o700, exist_ok=True)
+        self._kept.mkdir(mode=0o700, parents=True, exist_ok=True)
         for one in inputs:
             if one["kind"] == "deb":
                 with suppress(OSError):  # it may be there; and what cannot be kept is fetched again

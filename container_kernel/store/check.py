@@ -58,9 +58,9 @@ DAMAGES = {
 }
 """Every class of damage, and how much it matters."""
 _HOME = {
-    *("active", "building", "content", "downloads", "forecasts", "index.db", "leases"),
-    *("quarantine", "snapshots", "store.json", index.COPY, "trash", "index.damaged"),
-    *("index.db-journal", "index.db-wal", "index.db-shm"),
+    *("active", "building", "content", "downloads", "forecasts", "history", "index.db"),
+    *("journal", "leases", "packed", "quarantine", "snapshots", "store.json", "trash", "volumes"),
+    *(index.COPY, "index.damaged", "index.db-journal", "index.db-wal", "index.db-shm"),
 }
 _KINDS = {
     "manifest-damaged": "manifest",
