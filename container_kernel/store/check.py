@@ -61,6 +61,7 @@ _HOME = {
     *("active", "building", "content", "downloads", "forecasts", "index.db", "leases"),
     *("quarantine", "snapshots", "store.json", index.COPY, "trash", "index.damaged"),
     *("index.db-journal", "index.db-wal", "index.db-shm"),
+    *("history", "inputs", "journal", "packed"),  # of builds and of slugs
 }
 _KINDS = {
     "manifest-damaged": "manifest",
