@@ -142,9 +142,9 @@ class _Planner:
         older, most = self._wish.older_than_s, self._wish.max_bytes
         age = self._wish.age(thing.used)
         if older is not None and age >= older:
-            return f"not used for {_days(age)}"
+            return f"not used for {_age(age)}"
         if most is not None and left > most:
-            return f"the store is over its budget; last used {_days(age)} ago"
+            return f"the store is over its budget; last used {_age(age)} ago"
         return ""
 
     def _is_live(self, thing: Thing) -> bool:
@@ -252,6 +252,8 @@ def _digests(leases: Iterable[str], kind: str) -> Iterator[Digest]:
             yield Digest(digest)
 
 
-def _days(age_s: float) -> str:
-    days = age_s / _DAY_S
-    return f"{days:.0f} days" if days >= 2 else f"{age_s / 3600:.1f} hours"
+def _age(age_s: float) -> str:
+    for unit, seconds in (("days", _DAY_S), ("hours", 3600.0), ("minutes", 60.0)):
+        if age_s >= 2 * seconds:
+            return f"{age_s / seconds:.0f} {unit}"
+    return f"{age_s:.0f} seconds"

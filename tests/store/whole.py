@@ -14,7 +14,7 @@ from container_kernel.oci.digest import Digest
 from container_kernel.oci.spec import Descriptor, ImageConfig, Manifest, MediaType
 from container_kernel.oci.tar_writer import HeaderKeeper
 from container_kernel.store.store import Store
-from container_kernel.transfer.load import host_platform
+from container_kernel.transfer.intake import host_platform
 from container_kernel.transfer.unpack import unpack_layer
 
 OPENED = 1_000_000_000
