@@ -33,6 +33,7 @@ from .pressure import Pressure
 
 _SANE_ENV = {"PATH": bundle.DEFAULT_PATH, "LC_ALL": "C.UTF-8"}
 _MOST_TRIES = 3
+_MOST_JOINS, _SOON_S = 50, 0.01
 _STAYS_WARM_S = 0.02  # see `CgroupParent.warm_up`: another grace period
 _numbers = itertools.count(1)  # of the whole process: several runtimes share one state folder
 _NO_NAMESPACE = r"(?is)(unshare|clone|namespace).*no space left on device"
@@ -299,7 +300,7 @@ class OciRuntime:
         argv = ["exec", "--detach", "--process", str(spec_file), "--pid-file", str(pid_file)]
         with strays.starting:
             try:
-                stdout, stderr = self._spawn([*argv, container.name], folder, stdin)
+                stdout, stderr = self._spawn_beside([*argv, container.name], folder, stdin)
             except RuntimeFailed:
                 remove_tree(folder)
                 raise
@@ -323,6 +324,19 @@ class OciRuntime:
         process = replace(spec.process, args=(INIT_PATH, "--", *spec.process.args))
         mount = bundle.Mount.bind(self.init, INIT_PATH, readonly=True)
         return replace(spec, process=process, mounts=(*spec.mounts, mount))
+
+    def _spawn_beside(self, argv: list[str], folder: Path, stdin: int | None) -> tuple[int, int]:
+        """As `_spawn`. An ordinary user's crun cannot join a process that is not yet executing its
+        own program: for a moment after its start the host kernel takes that for crun's.
+        """
+        for _ in range(_MOST_JOINS):
+            try:
+                return self._spawn(argv, folder, stdin)
+            except RuntimeFailed as error:
+                if "setns(" not in error.stderr:
+                    raise
+            time.sleep(_SOON_S)
+        return self._spawn(argv, folder, stdin)
 
     def _spawn(
         self, argv: list[str], folder: Path, stdin: int | None, *, merge_output: bool = False
