@@ -32,7 +32,7 @@ from .limits import Limits
 from .pressure import Pressure
 
 _SANE_ENV = {"PATH": bundle.DEFAULT_PATH, "LC_ALL": "C.UTF-8"}
-_MOST_TRIES = 3
+_MOST_TRIES, _JOINS_WITHIN_S, _SOON_S = 3, 1.0, 0.01
 _STAYS_WARM_S = 0.02  # see `CgroupParent.warm_up`: another grace period
 _numbers = itertools.count(1)  # of the whole process: several runtimes share one state folder
 _NO_NAMESPACE = r"(?is)(unshare|clone|namespace).*no space left on device"
@@ -299,7 +299,7 @@ class OciRuntime:
         argv = ["exec", "--detach", "--process", str(spec_file), "--pid-file", str(pid_file)]
         with strays.starting:
             try:
-                stdout, stderr = self._spawn([*argv, container.name], folder, stdin)
+                stdout, stderr = self._spawn_beside([*argv, container.name], folder, stdin)
             except RuntimeFailed:
                 remove_tree(folder)
                 raise
@@ -324,6 +324,17 @@ class OciRuntime:
         mount = bundle.Mount.bind(self.init, INIT_PATH, readonly=True)
         return replace(spec, process=process, mounts=(*spec.mounts, mount))
 
+    def _spawn_beside(self, argv: list[str], folder: Path, stdin: int | None) -> tuple[int, int]:
+        """As `_spawn`. A user's crun cannot join a process that has not begun its own program."""
+        end = time.monotonic() + _JOINS_WITHIN_S
+        while True:
+            try:
+                return self._spawn(argv, folder, stdin)
+            except RuntimeFailed as error:
+                if "setns(" not in error.stderr or time.monotonic() > end:
+                    raise
+                time.sleep(_SOON_S)
+
     def _spawn(
         self, argv: list[str], folder: Path, stdin: int | None, *, merge_output: bool = False
     ) -> tuple[int, int]:
@@ -333,8 +344,7 @@ class OciRuntime:
         out_r, out_w = os.pipe()
         err_r, err_w = (-1, os.dup(out_w)) if merge_output else os.pipe()
         try:
-            # close_fds closes everything above 2 in the child: a folder that leaks into the
-            # runtime is a way out of the container (CVE-2024-21626).
+            # close_fds: a folder that leaks into the runtime is a way out (CVE-2024-21626).
             runtime = subprocess.Popen(
                 [*self._global, "--log", str(log), *argv],
                 executable=self._executable,

@@ -238,6 +238,14 @@ def test_row_129_an_exec_is_who_the_first_process_is(hostile):
         assert read(live.exec(["id", "-u"])).split() == [str(live.user.uid)]
 
 
+def test_a_process_can_be_started_beside_one_that_has_only_just_been(hostile):
+    """As an ordinary user crun was refused to join it, once in some dozen times."""
+    with hostile.live({}) as live:
+        for _ in range(10):
+            live.start(["sleep", "100"])
+            assert read(live.exec(["echo", "beside"])) == "beside\n"
+
+
 def test_row_129_the_oci_runtime_is_given_numbers():
     user = Process(args=("x",), uid=1815, gid=1852, groups=(4,)).to_spec(())
     assert user["user"] == {"uid": 1815, "gid": 1852, "umask": 0o022, "additionalGids": [4]}
