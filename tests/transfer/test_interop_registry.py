@@ -18,7 +18,7 @@ from container_kernel.transfer.push import push
 from container_kernel.transfer.registry_http import Access
 from tests.transfer import servers
 from tests.transfer.test_archive import built, other
-from tests.transfer.test_interop import id_map, run, skopeo, tool
+from tests.transfer.test_interop import id_map, run, tool
 from tests.transfer.test_registry import ref
 
 pytestmark = pytest.mark.privileged
@@ -36,10 +36,20 @@ def _no_logins(tmp_path, monkeypatch):
     """In a user namespace the tools look for root's own files, and may not read them."""
     (tmp_path / "auth.json").write_text('{"auths": {}}')
     monkeypatch.setenv("REGISTRY_AUTH_FILE", str(tmp_path / "auth.json"))
+    (tmp_path / "registries.d").mkdir()
+    lookaside = f"default-docker:\n  lookaside: file://{tmp_path}/signatures\n"
+    (tmp_path / "registries.d/default.yaml").write_text(lookaside)
+
+
+@pytest.fixture
+def skopeo(tmp_path):
+    """Skopeo without the host's policy and signatures."""
+    options = ["--insecure-policy", f"--registries.d={tmp_path}/registries.d"]
+    return lambda *words: run(tool("skopeo"), *options, *words)
 
 
 @pytest.mark.parametrize("compression", ["zstd", "gzip", "none"])
-def test_skopeo_sees_what_we_pushed(store, built, real, tmp_path, compression):
+def test_skopeo_sees_what_we_pushed(store, built, real, skopeo, tmp_path, compression):
     pushed = push(built, ref(real, f"s/{compression}"), store, Access(), compression=compression)
     place = f"docker://{real}/s/{compression}:1"
     found = json.loads(skopeo("inspect", "--tls-verify=false", place))
@@ -47,7 +57,7 @@ def test_skopeo_sees_what_we_pushed(store, built, real, tmp_path, compression):
     skopeo("copy", "--src-tls-verify=false", place, f"dir:{tmp_path}/copy")
 
 
-def test_we_pull_what_skopeo_pushed(store, built, other, real, tmp_path):
+def test_we_pull_what_skopeo_pushed(store, built, other, real, skopeo, tmp_path):
     save(built, tmp_path / "ours", store=store, ref="made/here:1")
     place = f"docker://{real}/s/theirs:1"
     skopeo("copy", "--dest-tls-verify=false", f"oci-archive:{tmp_path}/ours", place)
