@@ -41,7 +41,7 @@ class ShellInner(AgentInner):
         self._mark = os.urandom(8).hex().encode()
         self._number = 0
         self._cell_number = 0
-        self._was_interrupted = self._may_come_late = False
+        self._was_interrupted = self._may_come_late = self._is_late = False
         self._held = {"stdout": b"", "stderr": b""}
         self._events = b""
         self._asked: dict[int, tuple[Request, _Answer]] = {}
@@ -58,8 +58,9 @@ class ShellInner(AgentInner):
     def _send_cell(self, task: Task) -> None:
         self._number += 1
         self._cell_number = self._number
+        self._was_interrupted = False
         # The signal meant for the cell before may reach the shell when it has read this line only.
-        self._was_interrupted, self._may_come_late = self._may_come_late, False
+        self._is_late, self._may_come_late = self._may_come_late, False
         code = escaped(task.request.content["code"])
         self._send(b"__ck_id=%d; __ck_run '%s'\n" % (self._number, code))
 
@@ -102,7 +103,7 @@ class ShellInner(AgentInner):
             self._became_ready(_SHELL_INFO)
         elif number == b"%d" % self._cell_number and self.task is not None:
             self._end_cell(None if status == b"0" else _failure(status.decode("ascii", "replace")))
-        elif self._was_interrupted and self.task is not None:
+        elif (self._was_interrupted or self._is_late) and self.task is not None:
             self._make_sure(self.task)
 
     def interrupt(self) -> None:
@@ -113,15 +114,19 @@ class ShellInner(AgentInner):
     def _make_sure(self, task: Task) -> None:
         """An interrupt came so early that the shell was still reading: it prompts at once, and has
         thrown the cell's line away, or not seen it yet. This prompt is the cell's last one.
+
+        An interrupt that was meant for the cell before is not sent again.
         """
-        self._was_interrupted = False
+        is_own = self._was_interrupted
+        self._was_interrupted = self._is_late = False
         self._send(b"__ck_id=%d; (exit 130)\n" % self._cell_number)
 
         def again() -> None:
             if self.task is task and not self.is_closed:
                 self.interrupt()
 
-        self.loop.call_later(_AGAIN_S, again)
+        if is_own:
+            self.loop.call_later(_AGAIN_S, again)
 
     # Look-ups
 

@@ -24,6 +24,7 @@ from container_kernel.errors import StepFailed as StepFailedError
 from container_kernel.oci.digest import Digest
 from container_kernel.runtime.ended import Exit
 from container_kernel.runtime.limits import Limits
+from container_kernel.runtime.relaxed import Relaxed
 
 
 class LocalContainer:
@@ -98,6 +99,7 @@ class LocalLive:
     config: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(labels={}, env=()))
     containers: list = field(default_factory=list)
     image: None = None
+    relaxed: Relaxed = Relaxed()
 
     @property
     def ipc_mount(self):
@@ -146,7 +148,8 @@ class LocalWorkbench:
         self.stages = {}
         self._number = 0
         self._live = None
-        self.config = SimpleNamespace(idle_freeze=None)
+        self.store = SimpleNamespace(take_notices=tuple)
+        self.config = SimpleNamespace(idle_freeze=None, metrics_folder=None)
         # A container of plain processes cannot go along with anything.
         self.lives = SimpleNamespace(get=lambda stage: None, take_move=lambda stage: None)
 

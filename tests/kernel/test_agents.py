@@ -217,6 +217,14 @@ def test_an_interrupt_that_reaches_the_shell_late_loses_no_later_cell(shell):
     assert "hello" in shell.text("echo hello")
 
 
+def test_an_interrupt_that_was_answered_is_not_the_next_cells(shell):
+    msg_id = shell.client.execute("sleep 20")
+    time.sleep(0.3)
+    shell.manager.interrupt_kernel()
+    assert shell.reply_to(msg_id)["content"]["ename"] == "KeyboardInterrupt"
+    assert "whole" in shell.text("sleep 0.3; echo whole")
+
+
 @contextmanager
 def starved(pid):
     """A process that has no turn, though it could run: another keeps its processor busy."""
