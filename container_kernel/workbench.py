@@ -19,16 +19,16 @@ from .build.events import Image, OnEvent
 from .build.forecast import Forecast
 from .build.notebook_file import code_cells, identity_of
 from .build.progress import Progress
-from .build.stages import Stage, Stages
+from .build.stages import Stage, Stages, StageView
 from .build.step import Base, Items, Use
 from .errors import CellError, StoreError
 from .oci.digest import Digest
-from .record import record
 from .runtime import sweeper
 from .runtime.host import Host
-from .runtime.live import Live, Wish
+from .runtime.live import Live
 from .runtime.lives import Lives
 from .runtime.namespace import Namespace
+from .runtime.session import Session
 from .store.snapshots import disk_errors
 from .store.store import Store
 
@@ -37,18 +37,9 @@ if TYPE_CHECKING:
     from .config import Config
     from .oci.spec import ImageConfig
     from .runtime.limits import Limits
+    from .runtime.wish import Wish
 
 Parse = memory.Parse
-
-
-@record
-class StageView:
-    """What one stage looks like. ``image`` is None until it was built once."""
-
-    name: str
-    base: str
-    image: Image | None
-    is_stale: bool
 
 
 class Workbench:
@@ -84,6 +75,7 @@ class Workbench:
         self.lives = Lives(self._open)
         self.set_limits: dict[str, Any] = {}
         self.required: str | None = None
+        self.session = Session(config.user_home)
         self._on_event: OnEvent = lambda _: None
         self._cancel: Cancel | None = None
 
@@ -207,9 +199,9 @@ class Workbench:
         return self._open(image.chain_id, image.config, wish)
 
     def _open(self, chain: Digest, config: ImageConfig, wish: Wish | None = None) -> Live:
-        wish = wish or Wish(limits=self.limits(), relaxed=self.config.relaxed)
+        wish = wish or self.session.wish(self.limits(), self.config.relaxed)
         self._check_level()
-        self.config.ceilings.check_network("host" if wish.host_network else "none")
+        self.config.ceilings.check_network(wish.network.kind)
         with disk_errors(self.store.home):
             return Live(self.host, self.store, chain, config, self._directory, wish)
 
@@ -271,6 +263,7 @@ class Workbench:
             for stage in self._stages.by_name.values():
                 self._image_of(stage)
         self.lives.close()
+        self.session.close()
         sweeper.drain()
         if not self._above:
             self.store.close()
@@ -356,7 +349,7 @@ class Workbench:
         config = self.config
         known = site.collect(config.environ, config.user_home)
         return Builder(
-            Workplace(self.host, self.store, known, config.build_limits),
+            Workplace(self.host, self.store, known, config.build_limits, config.grants),
             self._directory,
             config.base_folders,
             use_cache=self._use_cache,

@@ -46,12 +46,29 @@ def definition_key(definition: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
+def _net(text: str | None) -> str:
+    """What a step may reach, not how: a layer made with pasta is the one made on the host's."""
+    return "host" if text in (None, "pasta") else text
+
+
+def _asked(step: Shell) -> list[object]:
+    """What else is asked for, by name; nothing where nothing is, so that older keys hold."""
+    asked = {
+        "mounts": [wish.text for wish in step.mounts],
+        "secrets": list(step.secrets),
+        "devices": list(step.devices),
+        "ssh": step.ssh,
+    }
+    given = {name: value for name, value in asked.items() if value}
+    return [given] if given else []
+
+
 def _meaning(
     step: Shell | Packages | Copy | Download, config: ImageConfig
 ) -> tuple[str, list[object]]:
     around: list[object] = [sorted(config.env), config.workdir, config.user]
     if isinstance(step, Shell):
-        return "build", [step.body, step.net, list(step.cache), *around]
+        return "build", [step.body, _net(step.net), list(step.cache), *around, *_asked(step)]
     if isinstance(step, Packages):
         # As a set: the order in which packages are named decides nothing.
         return step.manager, [sorted(set(step.names)), list(step.options), sorted(config.env)]

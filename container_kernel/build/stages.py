@@ -82,6 +82,16 @@ class Stage:
         self.cells.insert(next(later, len(self.cells)), cell)
 
 
+@record
+class StageView:
+    """What one stage looks like. ``image`` is None until it was built once."""
+
+    name: str
+    base: str
+    image: Image | None
+    is_stale: bool
+
+
 class Stages:
     """All stages of one notebook, and which one cells go to. A value with changes: `copy` it to
     be able to go back.

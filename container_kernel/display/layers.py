@@ -11,7 +11,7 @@ from .markup import Bundle
 
 if TYPE_CHECKING:
     from ..build.events import Image, Layer
-    from ..workbench import StageView
+    from ..build.stages import StageView
 
 
 def bundle(stages: Mapping[str, StageView], stage: str, *, with_data: bool = False) -> Bundle:
