@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -270,7 +271,8 @@ def agent(tmp_path):
     """An ssh agent with one key."""
     if shutil.which("ssh-agent") is None:
         pytest.skip("openssh-client is not installed")
-    socket_path = f"/tmp/ck-agent-{os.getpid()}"
+    folder = tempfile.mkdtemp(prefix="ck-agent-")  # a socket's path must be short
+    socket_path = f"{folder}/s"
     process = subprocess.Popen(["ssh-agent", "-D", "-a", socket_path], stdout=subprocess.DEVNULL)
     while not os.path.exists(socket_path):
         assert process.poll() is None
@@ -282,7 +284,7 @@ def agent(tmp_path):
     yield socket_path
     process.kill()
     process.wait()
-    Path(socket_path).unlink(missing_ok=True)
+    shutil.rmtree(folder)
 
 
 @pytest.mark.privileged
