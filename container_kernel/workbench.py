@@ -266,6 +266,7 @@ class Workbench:
         self.session.close()
         sweeper.drain()
         if not self._above:
+            self.host.close_uplinks()
             self.store.close()
 
     # ------------------------------------------------------------ memory across kernels

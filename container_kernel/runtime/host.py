@@ -63,6 +63,12 @@ class Host:
         """How much isolation this host gives."""
         return level.of(self.namespace, self.runtime.cgroup)
 
+    def close_uplinks(self) -> None:
+        """End the networks that were kept for another container."""
+        for uplink in self.uplinks.values():
+            uplink.close()
+        self.uplinks.clear()
+
     def new_folder(self, kind: str) -> Path:
         """An empty folder of this process, for a mount point or a socket."""
         folder = self.namespace.run_dir / kind / str(next(_numbers))
