@@ -21,6 +21,7 @@ from .runtime.limits import Limits
 from .runtime.relaxed import Relaxed, capability
 
 if TYPE_CHECKING:
+    from .build.grants import Grants
     from .ceilings import Ceilings
 
 _PACKAGE = Path(__file__).parent
@@ -76,6 +77,12 @@ class Config:
     """Build exactly what the lock beside the notebook names, or refuse."""
     plain_http: tuple[str, ...] = ()
     """Registries (``host`` or ``host:port``) that may speak HTTP without TLS."""
+    networks: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Sets of hosts that ``--net NAME`` means: ``{"company": ["example.org:443"]}``."""
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    """Where secrets come from, by ID: ``env:NAME`` or ``file:PATH``."""
+    devices: tuple[str, ...] = ()
+    """Devices of this host that build steps may ask for with ``--device``."""
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
     """The user's environment, for the site's proxies and registries."""
     user_home: Path = Path("/")
@@ -85,6 +92,20 @@ class Config:
     def relaxed(self) -> Relaxed:
         """What run cells may do beyond the default profile."""
         return Relaxed(as_root=self.as_root, capabilities=self.add_cap, no_seccomp=self.no_seccomp)
+
+    @property
+    def grants(self) -> Grants:
+        """What cells may ask for by name."""
+        from .build.grants import Grants
+
+        return Grants(
+            networks=self.networks,
+            secrets=self.secrets,
+            devices=self.devices,
+            environ=self.environ,
+            home=self.user_home,
+            check_network=self.check_network,
+        )
 
     @property
     def run_memory_bytes(self) -> int:
@@ -200,6 +221,7 @@ def _with_files(config: Config, environ: Mapping[str, str], user_home: Path) -> 
     _check_relaxed(values)
     if "plain_http" in values:
         values["plain_http"] = tuple(values["plain_http"])
+    _check_grants(values)
     for variable, name in (
         ("CONTAINER_KERNEL_HOME", "home"),
         ("CONTAINER_KERNEL_RUNTIME", "oci_runtime"),
@@ -246,6 +268,34 @@ def _check_relaxed(values: dict[str, Any]) -> None:
         raise UsageError(
             f"c.ContainerKernel.add_cap is {given!r}", hint=f"give a list of {error}"
         ) from None
+
+
+def _check_grants(values: Mapping[str, Any]) -> None:
+    """That what cells may ask for by name is said in the form it must have."""
+    forms = {
+        "networks": (_is_networks, "a dict of lists of hosts: {'company': ['example.org:443']}"),
+        "secrets": (_is_secrets, "a dict of sources: {'token': 'env:TOKEN'} or 'file:PATH'"),
+        "devices": (_is_texts, "a list of paths: ['/dev/fuse']"),
+    }
+    for name, (is_good, form) in forms.items():
+        if name in values and not is_good(values[name]):
+            raise UsageError(
+                f"c.ContainerKernel.{name} is {values[name]!r}", hint=f"give it {form}"
+            )
+
+
+def _is_texts(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
+
+
+def _is_networks(value: object) -> bool:
+    return isinstance(value, Mapping) and all(map(_is_texts, value.values()))
+
+
+def _is_secrets(value: object) -> bool:
+    return isinstance(value, Mapping) and all(
+        isinstance(one, str) and one.startswith(("env:", "file:")) for one in value.values()
+    )
 
 
 def _read_files(folders: Sequence[Path]) -> dict[str, Any]:

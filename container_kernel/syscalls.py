@@ -29,14 +29,18 @@ MS_MOVE = 0x2000
 MS_REC = 0x4000
 MS_PRIVATE = 0x40000
 MNT_DETACH = 0x2
+UMOUNT_NOFOLLOW = 0x8
 
 AT_FDCWD = -100
 AT_EMPTY_PATH = 0x1000
+AT_RECURSIVE = 0x8000
 OPEN_TREE_CLONE = 1
 OPEN_TREE_CLOEXEC = os.O_CLOEXEC
 MOVE_MOUNT_F_EMPTY_PATH = 0x4
 MOVE_MOUNT_T_EMPTY_PATH = 0x40
 MOUNT_ATTR_RDONLY = 0x1
+MOUNT_ATTR_NOSUID = 0x2
+MOUNT_ATTR_NODEV = 0x4
 MOUNT_ATTR_IDMAP = 0x00100000
 
 PR_SET_PDEATHSIG = 1
@@ -154,6 +158,18 @@ def clone_mount(source: str) -> int:
     return _check(_libc.syscall(_SYS_OPEN_TREE, AT_FDCWD, os.fsencode(source), flags), source)
 
 
+def clone_tree(fd: int) -> int:
+    """A descriptor of a copy of the mounts at and below what is open as ``fd``."""
+    flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE
+    return _check(_libc.syscall(_SYS_OPEN_TREE, fd, b"", flags), "open_tree")
+
+
+def set_tree(mount_fd: int, attributes: int, *, userns_fd: int = 0) -> None:
+    """Add attributes to a mount and all below it, and make them private (mount_setattr(2))."""
+    wanted = _MountAttr(attributes, 0, MS_PRIVATE, userns_fd)
+    _set_attributes(mount_fd, wanted, "", AT_RECURSIVE)
+
+
 def move_mount(mount_fd: int, target: int | str) -> None:
     """Attach the mount open as ``mount_fd``, with those on it, at ``target`` (move_mount(2))."""
     flags = MOVE_MOUNT_F_EMPTY_PATH
@@ -182,7 +198,7 @@ def bind_idmapped(source: str, target: str, userns_fd: int) -> None:
         os.close(tree)
 
 
-def _set_attributes(mount_fd: int, attributes: _MountAttr, path: str) -> None:
+def _set_attributes(mount_fd: int, attributes: _MountAttr, path: str, flags: int = 0) -> None:
     size = ctypes.sizeof(attributes)
-    where = (mount_fd, b"", AT_EMPTY_PATH)
+    where = (mount_fd, b"", AT_EMPTY_PATH | flags)
     _check(_libc.syscall(_SYS_MOUNT_SETATTR, *where, ctypes.byref(attributes), size), path)

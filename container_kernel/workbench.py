@@ -26,9 +26,10 @@ from .oci.digest import Digest
 from .record import replace
 from .runtime import sweeper
 from .runtime.host import Host
-from .runtime.live import Live, Wish
+from .runtime.live import Live
 from .runtime.lives import Lives
 from .runtime.namespace import Namespace
+from .runtime.session import Session
 from .store.snapshots import disk_errors
 from .store.store import Store
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from .config import Config
     from .oci.spec import ImageConfig
     from .runtime.limits import Limits
+    from .runtime.wish import Wish
 
 Parse = memory.Parse
 
@@ -77,6 +79,7 @@ class Workbench:
         self.lives = Lives(self._open)
         self.set_limits: dict[str, Any] = {}
         self.required: str | None = None
+        self.session = Session(config.user_home)
         self._on_event: OnEvent = lambda _: None
         self._cancel: Cancel | None = None
 
@@ -201,9 +204,9 @@ class Workbench:
         return self._open(image.chain_id, image.config, wish)
 
     def _open(self, chain: Digest, config: ImageConfig, wish: Wish | None = None) -> Live:
-        wish = wish or Wish(limits=self.limits(), relaxed=self.config.relaxed)
+        wish = wish or self.session.wish(self.limits(), self.config.relaxed)
         self._check_level()
-        self.config.check_network("host" if wish.host_network else "none")
+        self.config.check_network(wish.network.kind)
         with disk_errors(self.store.home):
             return Live(self.host, self.store, chain, config, self._directory, wish)
 
@@ -284,8 +287,10 @@ class Workbench:
             for stage in self._stages.by_name.values():
                 self._image_of(stage)
         self.lives.close()
+        self.session.close()
         sweeper.drain()
         if not self._above:
+            self.host.close_uplinks()
             self.store.close()
 
     # ------------------------------------------------------------ memory across kernels
@@ -323,19 +328,15 @@ class Workbench:
             return None
         config = self.store.image_config(self.store.manifest(digest))
         found = self._forecast(known.current or Base.stage, self.store.image_chain(config), config)
-        if early is not None and found == self._forecast(
-            early[0], early[1].chain_id, early[1].config, early[1].limits
-        ):
+        if early is not None and found == forecast.of(*early):
             self.lives.adopt(*early)
         else:
             forecast.write(self.store.home, forecast.name_of(self.notebook, image), found)
         return found.stage, self.lives.on(found.stage, found.chain_id, config)
 
-    def _forecast(
-        self, stage: str, chain: Digest, config: ImageConfig, limits: Limits | None = None
-    ) -> Forecast:
+    def _forecast(self, stage: str, chain: Digest, config: ImageConfig) -> Forecast:
         """With the limits of the next kernel, which nobody has told of others yet."""
-        return Forecast(stage, chain, config, limits or self.config.run_limits({}))
+        return Forecast(stage, chain, config, self.config.run_limits({}))
 
     def kernel_of(self, chain_id: Digest) -> str | None:
         """What the kernel on that image said of itself, as ``remember_kernel`` was told."""

@@ -14,7 +14,7 @@ import shlex
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,11 +32,14 @@ from ..runtime.host import Host
 from ..runtime.identity import check_directory, resolve_user
 from ..runtime.init_layer import InitLayer
 from ..runtime.limits import Limits
+from ..runtime.network import DEFAULT, Network
 from ..runtime.rootfs import Rootfs
 from ..store.snapshots import Active, Snapshot
 from ..store.store import Store
 from . import site, volatile
 from .cancel import Cancel
+from .given import Extras, Given
+from .grants import Grants
 from .inputs import Placer
 from .site import Site
 
@@ -53,9 +56,10 @@ class Command:
     env: Mapping[str, str] = field(default_factory=dict)
     workdir: str = "/"
     user: str = ""
-    host_network: bool = True
+    network: Network = DEFAULT
     caches: Mapping[str, Path] = field(default_factory=dict)
     binds: Mapping[str, Path] = field(default_factory=dict)
+    extras: Extras = Extras()
 
 
 OnNamed = Callable[[Digest], None]
@@ -83,8 +87,18 @@ class Workplace:
     store: Store
     site: Site
     limits: Limits
-    check_network: Callable[[str], None] = lambda name: None
-    """Raises where the administrator does not allow a network."""
+    grants: Grants = Grants()
+
+
+@record
+class Job:
+    """One step that is being run."""
+
+    place: Workplace
+    rootfs: Rootfs
+    command: Command
+    epoch: int
+    given: Given
 
 
 class Tail:
@@ -122,24 +136,44 @@ def run_and_freeze(
         Interrupted: it was cancelled; its whole process tree is gone, nothing was frozen.
     """
     started = time.time()
-    place.check_network("host" if command.host_network else "none")
     place.host.runtime.announce()
-    rootfs = _prepare(place, parent, command)
+    given = Given(place, command)
     try:
-        tail = Tail()
+        rootfs = _prepare(place, parent, command, given)
+        try:
+            _run_to_end(Job(place, rootfs, command, epoch, given), title, watch)
+            rootfs.unmount()
+            given.check_layer(rootfs.active.upper)
+            return freeze(place.store, rootfs.active, title, Clamp(started, epoch), watch.named)
+        except BaseException:
+            rootfs.discard()
+            raise
+    finally:
+        given.close()
 
-        def log(text: str) -> None:
-            tail.add(text)
+
+def _run_to_end(job: Job, title: str, watch: Watch) -> None:
+    """Run the command; its log is told of with secrets masked.
+
+    Raises:
+        StepFailed: it ended with an error.
+    """
+    tail = Tail()
+
+    def log(text: str) -> None:
+        tail.add(text)
+        if text:
             watch.log(text)
 
-        exit_ = _run(place, rootfs, command, epoch, log, watch.cancel)
-        if exit_.status != 0:
-            raise _failure(title, exit_, tail.lines)
-        rootfs.unmount()
-        return freeze(place.store, rootfs.active, title, Clamp(started, epoch), watch.named)
-    except BaseException:
-        rootfs.discard()
-        raise
+    if job.given.link.notice:
+        watch.log(f"network: {job.given.link.notice}\n")
+    mask = job.given.mask
+    try:
+        exit_ = _run(job, lambda text: log(mask(text)), watch.cancel)
+    finally:
+        log(mask.rest())
+    if exit_.status != 0:
+        raise _failure(title, exit_, tail.lines, job.given.link.refused())
 
 
 def freeze(
@@ -181,60 +215,45 @@ def _beside(action: Callable[[], None]) -> Iterator[None]:
         raise failed[0]
 
 
-def _prepare(place: Workplace, parent: Digest, command: Command) -> Rootfs:
-    names = ("/etc/hosts", "/etc/resolv.conf") if command.host_network else ()
-    texts = [(name, _host_file(name)) for name in names]
+def _prepare(place: Workplace, parent: Digest, command: Command, given: Given) -> Rootfs:
+    texts = [*given.link.texts.items()]
     if not _is_plain(command.script):
         texts.append((_SCRIPT, command.script))
-    init = InitLayer(
-        folders=(site.FOLDER, *command.caches), files=(*command.binds,), texts=(*texts,)
-    )
+    init = InitLayer(folders=(site.FOLDER, *given.folders), files=(*given.files,), texts=(*texts,))
     return Rootfs(place.host, place.store, parent, init)
 
 
-def _run(
-    place: Workplace,
-    rootfs: Rootfs,
-    command: Command,
-    epoch: int,
-    on_log: Callable[[str], None],
-    cancel: Cancel,
-) -> Exit:
-    host = place.host
-    files = place.site.texts(_codename(rootfs))
-    bound = {target: host.bind(source) for target, source in command.binds.items()}
-    caches = {
-        target: host.bind(source, readonly=False) for target, source in command.caches.items()
-    }
+def _run(job: Job, on_log: Callable[[str], None], cancel: Cancel) -> Exit:
+    place, rootfs, given = job.place, job.rootfs, job.given
+    here = place.site.through(given.link.env)
+    files = here.texts(_codename(rootfs))
+    Placer(rootfs.fd, place.store.idmap).make_folder(job.command.workdir)
+    process = _process(job, {**here.environment(files), **given.env})
+    owner = place.store.idmap.to_disk(process.uid)
+    spec = ContainerSpec(
+        rootfs=rootfs.path,
+        process=process,
+        idmap=place.store.idmap,
+        limits=place.limits,
+        mounts=(
+            Mount.bind(_site_folder(place, files), site.FOLDER, readonly=True),
+            *given.mounts(owner),
+        ),
+        hostname="build",
+        host_network=given.link.is_host,
+        netns=given.link.path,
+        devices=job.command.extras.devices,
+        pretend_ownership=place.store.idmap.squash,
+    )
     try:
-        Placer(rootfs.fd, place.store.idmap).make_folder(command.workdir)
-        spec = ContainerSpec(
-            rootfs=rootfs.path,
-            process=_process(place, rootfs, command, epoch, files),
-            idmap=place.store.idmap,
-            limits=place.limits,
-            mounts=(
-                Mount.bind(_site_folder(place, files), site.FOLDER, readonly=True),
-                *(Mount.bind(path, target, readonly=True) for target, path in bound.items()),
-                *(Mount.bind(path, target) for target, path in caches.items()),
-            ),
-            hostname="build",
-            host_network=command.host_network,
-            pretend_ownership=place.store.idmap.squash,
-        )
-        try:
-            container = host.runtime.run(spec, init=False, merge_output=True)
-        except RuntimeFailed as error:
-            raise _no_start(rootfs, command, error) from error
-        return follow(container, on_log, cancel)
-    finally:
-        for path in (*bound.values(), *caches.values()):
-            host.unbind(path)
+        container = place.host.runtime.run(spec, init=False, merge_output=True)
+    except RuntimeFailed as error:
+        raise _no_start(rootfs, job.command, error) from error
+    return follow(container, on_log, cancel)
 
 
-def _process(
-    place: Workplace, rootfs: Rootfs, command: Command, epoch: int, files: Mapping[str, str]
-) -> Process:
+def _process(job: Job, surroundings: Mapping[str, str]) -> Process:
+    rootfs, command = job.rootfs, job.command
     passwd, group = (rootfs.read(f"/etc/{name}") or "" for name in ("passwd", "group"))
     user = resolve_user(passwd, group, command.user)
     return Process(
@@ -242,8 +261,8 @@ def _process(
         env={
             "PATH": DEFAULT_PATH,
             "HOME": user.home,
-            **place.site.environment(files),
-            "SOURCE_DATE_EPOCH": str(epoch),
+            **surroundings,
+            "SOURCE_DATE_EPOCH": str(job.epoch),
             "LC_ALL": "C.UTF-8",
             **command.env,
         },
@@ -261,13 +280,6 @@ def _codename(rootfs: Rootfs) -> str | None:
     if site.os_release_field(os_release, "ID") != "debian":
         return None
     return site.os_release_field(os_release, "VERSION_CODENAME")
-
-
-def _host_file(path: str) -> str:
-    try:
-        return Path(path).read_text()
-    except OSError:
-        return ""
 
 
 def follow(container: Container, on_log: Callable[[str], None], cancel: Cancel) -> Exit:
@@ -338,11 +350,14 @@ def _site_folder(place: Workplace, files: Mapping[str, str]) -> Path:
     return place.host.once(("site", *sorted(files.items())), make)
 
 
-def _failure(title: str, exit_: Exit, tail: tuple[str, ...]) -> StepFailed:
+def _failure(title: str, exit_: Exit, tail: tuple[str, ...], refused: Sequence[str]) -> StepFailed:
     hits = [hit.clause for hit in exit_.hits if not exit_.out_of_memory or hit.flag != "--memory"]
     hint = "the steps before it are frozen; change this cell and run it again to go on"
     if any(hit.flag == "--pids" for hit in exit_.hits):
         hint = f"c.ContainerKernel.build_pids raises the limit; {hint}"
+    if refused:
+        hits.append(f"its --net list refused {', '.join(refused)}")
+        hint = f"if it is to reach them, add them to --net: {','.join(refused)}"
     return StepFailed(
         "; ".join([f"{title}: the command {exit_}", *hits]),
         exit_code=exit_.status,

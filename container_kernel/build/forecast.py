@@ -11,13 +11,16 @@ import binascii
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ContainerKernelError
 from ..oci.digest import Digest
 from ..oci.image_config import ImageConfig
 from ..record import asdict, record
 from ..runtime.limits import Limits
+
+if TYPE_CHECKING:
+    from ..runtime.live import Live
 
 
 @record
@@ -33,6 +36,11 @@ class Forecast:
 def name_of(notebook: Path | None, image: str | None = None) -> str:
     """Whose forecast: that of a notebook, else of the kernels on ``image``, else of all others."""
     return str(notebook or image or "")
+
+
+def of(stage: str, live: Live) -> Forecast:
+    """What forecasts such a container."""
+    return Forecast(stage, live.chain_id, live.config, live.limits)
 
 
 def read(home: Path, name: str) -> Forecast | None:

@@ -56,11 +56,27 @@ def definition_key(definition: Mapping[str, object]) -> str:
     )
 
 
+def _net(text: str | None) -> str:
+    """What a step may reach, not how: a layer made with pasta is the one made on the host's."""
+    return "host" if text in (None, "pasta") else text
+
+
+def _asked(step: Shell) -> Parts:
+    """What else is asked for, by name; nothing where nothing is, so that older keys hold."""
+    asked: Parts = {
+        "mounts": [wish.text for wish in step.mounts],
+        "secrets": list(step.secrets),
+        "devices": list(step.devices),
+        "ssh": step.ssh,
+    }
+    return {name: value for name, value in asked.items() if value}
+
+
 def _meaning(step: Shell | Packages | Copy | Download, config: ImageConfig) -> tuple[str, Parts]:
     env = sorted(config.env)
     if isinstance(step, Shell):
-        around = {"env": env, "workdir": config.workdir, "user": config.user}
-        return "build", {"body": step.body, "net": step.net, "cache": list(step.cache), **around}
+        own = {"body": step.body, "net": _net(step.net), "cache": list(step.cache), "env": env}
+        return "build", {**own, "workdir": config.workdir, "user": config.user, **_asked(step)}
     if isinstance(step, Packages):
         # As a set: the order in which packages are named decides nothing.
         names = sorted(set(step.names))

@@ -48,7 +48,7 @@ def open_builder(host: Host, store: Store, config: Config, around: Surroundings)
     """
     known = site.collect(config.environ, config.user_home)
     return Builder(
-        Workplace(host, store, known, config.build_limits, config.check_network),
+        Workplace(host, store, known, config.build_limits, config.grants),
         around.directory,
         config.base_folders,
         _ledger(store, config, around),

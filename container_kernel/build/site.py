@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from ..record import field, record
+from ..record import field, record, replace
 
 FOLDER = "/run/site"
 _CA_FILE = f"{FOLDER}/ca.crt"
@@ -73,9 +73,31 @@ class Site:
             env["NPM_CONFIG_GLOBALCONFIG"] = f"{FOLDER}/npmrc"
         return env
 
+    def through(self, proxies: Mapping[str, str]) -> Site:
+        """The same site, where the only way out is the proxy that the variables name."""
+        if not proxies:
+            return self
+        own = {name: value for name, value in self.env.items() if not _is_proxy(name)}
+        return replace(
+            self,
+            env={**own, **proxies},
+            apt_acquire=_without(r"::proxy\b", self.apt_acquire),
+            npmrc=_without(r"^\s*(https?-)?(no)?proxy\s*=", self.npmrc),
+        )
+
     def binds(self) -> dict[str, Path]:
         """Files of the host for a step, by the place they get inside."""
         return {_CA_FILE: self.ca_bundle} if self.ca_bundle else {}
+
+
+def _is_proxy(name: str) -> bool:
+    return name.lower() in _PROXIES
+
+
+def _without(pattern: str, text: str) -> str:
+    """``text`` less the lines in which something matches."""
+    lines = text.splitlines(keepends=True)
+    return "".join(line for line in lines if not re.search(pattern, line, re.IGNORECASE))
 
 
 _APT_SOURCES = f"""Dir::Etc::sourcelist "/dev/null";

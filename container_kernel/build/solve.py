@@ -19,10 +19,11 @@ from ..oci.digest import Digest, extend_chain
 from ..runtime.rootfs import Rootfs
 from ..store import layer as layers
 from ..store.snapshots import Snapshot, disk_errors
-from . import resolved, settings
+from . import given, nets, resolved, settings
 from .cancel import Cancel
 from .events import About, Image, Layer, OnEvent
 from .execute import Command, Watch, Workplace, freeze, run_and_freeze
+from .given import Extras
 from .graph import key_of, key_parts
 from .inputs import Folder, Placer
 from .ledger import Ledger
@@ -188,6 +189,8 @@ class Solver:
 
     def _inputs(self, step: Shell | Packages | Copy | Download) -> dict[str, str]:
         """What the step reads, named by content."""
+        if isinstance(step, Shell):
+            return given.inputs(self._extras(step), self._place.grants.home, self._store.home)
         if isinstance(step, Packages) and step.files:
             folder = Folder.of_notebook(self._directory)
             try:
@@ -258,8 +261,18 @@ class Solver:
             env=settings.environment(config),
             workdir=config.workdir or "/",
             user=config.user or "",
-            host_network=step.net == "host",
+            network=nets.resolve(step.net, self._place.site, self._place.grants.networks),
+            extras=self._extras(step),
             caches={path: self._store.cache_folder(_cache_name(path)) for path in step.cache},
+        )
+
+    def _extras(self, step: Shell) -> Extras:
+        return Extras(
+            directory=self._directory,
+            mounts=step.mounts,
+            secrets=step.secrets,
+            devices=step.devices,
+            ssh=step.ssh,
         )
 
     def _requirement_files(self, step: Packages) -> Mapping[str, Path]:

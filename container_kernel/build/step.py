@@ -7,7 +7,12 @@ packages are installed without pretending that an old layer is the new one.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ..record import record
+
+if TYPE_CHECKING:
+    from ..runtime.mounts import Wish
 
 MEANING = {"build": 1, "apt": 2, "pip": 2, "npm": 2, "copy": 1, "download": 1}
 
@@ -42,8 +47,12 @@ class Shell:
 
     body: str
     name: str | None = None
-    net: str = "host"
+    net: str | None = None
     cache: tuple[str, ...] = ()
+    mounts: tuple[Wish, ...] = ()
+    secrets: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+    ssh: bool = False
 
     @property
     def title(self) -> str:

@@ -159,7 +159,15 @@ def _shell(commands: Commands[Parser]) -> None:
 
 def _add_container(made: Parser) -> None:
     made.add_argument("--image", metavar="REF", help="a tag, a base, a notebook or a slug")
-    made.add_argument("--net", choices=("host", "none"), default="none")
+    made.add_argument(
+        "--net", type=_value(values.net), default="none", help="none, host, pasta, or hosts"
+    )
+    for name, read, about in (
+        ("publish", values.port, "a port inside, on this host's loopback"),
+        ("mount", values.mount, "SRC:DST[:rw] or volume:NAME:DST"),
+        ("tmpfs", values.tmpfs, "a folder in memory, DIR[:SIZE]"),
+    ):
+        made.add_argument(f"--{name}", type=_value(read), action="append", default=[], help=about)
     for flag in LIMIT_FLAGS:
         made.add_argument(
             f"--{flag.name}", type=_value(flag.read), metavar=flag.value, help=flag.help

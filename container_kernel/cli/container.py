@@ -7,6 +7,8 @@ import select
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,11 +17,12 @@ from ..build.events import Event, Image, OnEvent, StepFinished
 from ..build.step import Base
 from ..display import warnings
 from ..errors import UsageError
-from ..kernel import limiting
+from ..kernel import connections, limiting
 from ..kernel.limit_flags import asked
-from ..runtime.live import Live, Wish
+from ..runtime.live import Live
 from ..runtime.relaxed import Relaxed
 from ..runtime.slug import is_slug
+from ..runtime.wish import Wish
 from .arguments import Options
 from .build import Bench, bench
 from .report import Report
@@ -38,20 +41,16 @@ def execute(options: Options, report: Report) -> int:
     words = _words(options)
     if not words:
         raise UsageError("exec needs a command", hint="write it after --, as in: exec -- ls -l")
-    with bench(Path.cwd(), report) as here:
-        live = _fresh(options, here, report)
+    with bench(Path.cwd(), report) as here, _fresh(options, here, report) as live:
         stdin = _Stdin()
-        try:
-            container = live.start(words, {}, stdin=stdin.read_end)
-            stdin.begin()
-            outputs = {1: bytearray(), 2: bytearray()} if report.is_json else None
-            timeout_s = live.limits.timeout_s
-            watch = _Watch(container, here, timeout_s)
-            is_late = watch.carry(outputs)
-            exit_ = container.delete()
-            code = TIMED_OUT if is_late else exit_.status
-        finally:
-            live.close()
+        container = live.start(words, {}, stdin=stdin.read_end)
+        stdin.begin()
+        outputs = {1: bytearray(), 2: bytearray()} if report.is_json else None
+        timeout_s = live.limits.timeout_s
+        watch = _Watch(container, here, timeout_s)
+        is_late = watch.carry(outputs)
+        exit_ = container.delete()
+        code = TIMED_OUT if is_late else exit_.status
     if is_late:
         report.note(f"stopped: it ran longer than {timeout_s:g} s; give it more with --timeout")
     else:
@@ -71,19 +70,15 @@ def shell(options: Options, report: Report) -> int:
     if not sys.stdin.isatty() or report.is_json:
         options.words = _words(options) or ["sh"]
         return execute(options, report)
-    with bench(Path.cwd(), report) as here:
-        live = _fresh(options, here, report)
+    with bench(Path.cwd(), report) as here, _fresh(options, here, report) as live:
         terminal = Terminal()
-        try:
-            container = live.start(command(_words(options)), {}, stdin=terminal.slave)
-            terminal.close_slave()
-            with terminal.attached():
-                _converse(terminal, container)
-            exit_ = container.delete()
-            _explain(exit_, report)
-            return exit_.status
-        finally:
-            live.close()
+        container = live.start(command(_words(options)), {}, stdin=terminal.slave)
+        terminal.close_slave()
+        with terminal.attached():
+            _converse(terminal, container)
+        exit_ = container.delete()
+        _explain(exit_, report)
+        return exit_.status
 
 
 def _words(options: Options) -> list[str]:
@@ -91,7 +86,8 @@ def _words(options: Options) -> list[str]:
     return words[1:] if words[:1] == ["--"] else words
 
 
-def _fresh(options: Options, here: Bench, report: Report) -> Live:
+@contextmanager
+def _fresh(options: Options, here: Bench, report: Report) -> Iterator[Live]:
     """A container context on the image that was asked for."""
     reference = options.image or _only_notebook()
     workbench = here.workbench
@@ -105,11 +101,28 @@ def _fresh(options: Options, here: Bench, report: Report) -> Live:
         no_seccomp=options.no_seccomp,
     )
     relaxed = workbench.config.relaxed | beyond
-    wish = Wish(host_network=options.net == "host", limits=limits, relaxed=relaxed)
-    live = workbench.fresh(_image(reference, here), wish)
-    if relaxed.words:
-        report.note(warnings.text(relaxed.words))
-    return live
+    with ExitStack() as stack:
+        ports = connections.published(options.publish)
+        for port in ports:
+            stack.callback(port.close)
+            report.note(connections.told(port).rstrip())
+        wish = Wish(
+            limits=limits,
+            relaxed=relaxed,
+            network=connections.reach(workbench, options.net),
+            mounts=(*options.mount, *options.tmpfs),
+            ports=ports,
+            home=workbench.config.user_home,
+        )
+        live = workbench.fresh(_image(reference, here), wish)
+        stack.callback(live.close)
+        if relaxed.words:
+            report.note(warnings.text(relaxed.words))
+        if live.link.notice:
+            report.note(f"network: {live.link.notice}")
+        yield live
+        if refused := live.link.refused():
+            report.note(f"network: the --net list refused {', '.join(refused)}")
 
 
 def _image(reference: str, here: Bench) -> Image:

@@ -25,6 +25,8 @@ class Flag:
     short: str | None = None
     repeats: bool = False
     choices: tuple[str, ...] = ()
+    offers: tuple[str, ...] = ()
+    """What Tab offers, among other values it takes."""
     default: object = None
     read: Callable[[str], object] = str
     kind: str | None = None
@@ -103,8 +105,17 @@ _PIP_FLAGS = (
     *_SESSION,
 )
 _LIMITS = tuple(Flag(f"--{one.name}", one.help, one.value, read=one.read) for one in LIMIT_FLAGS)
-_NET = Flag("--net", "host shares the host's network; default none", "host|none",
-            choices=("host", "none"), default="none")  # fmt: skip
+_NETS = ("none", "host", "pasta", "python", "apt", "npm")
+_MOUNT = Flag("--mount", "SRC:DST[:rw], or volume:NAME:DST", "MOUNT", repeats=True,
+              read=values.mount)  # fmt: skip
+_CONNECTIONS = (
+    Flag("--net", "none (default), host, pasta, or python,example.org:443", "NET",
+         read=values.net, offers=_NETS, default="none"),
+    Flag("--publish", "a port of it on this host, 8888 or 8888:9999", "PORT",
+         repeats=True, read=values.port),
+    _MOUNT,
+    Flag("--tmpfs", "a folder in memory, DIR or DIR:SIZE", "DIR", repeats=True, read=values.tmpfs),
+)  # fmt: skip
 
 _BUILD = (
     Magic(
@@ -123,10 +134,16 @@ _BUILD = (
         example="%%build --name fonts\nmkdir -p /usr/share/fonts\nfc-cache",
         flags=(
             Flag("--name", "what the layer is called in lists", "NAME"),
-            Flag("--net", "the step's network; default host", "host|none",
-                 choices=("host", "none"), default="host"),
+            Flag("--net", "none, host, pasta (default), or python,example.org:443",
+                 "NET", read=values.net, offers=_NETS),
             Flag("--cache", "a folder kept between builds and in no layer", "DIR", repeats=True,
                  read=values.folder),
+            _MOUNT,
+            Flag("--secret", "what it reads in /run/secrets/ID; kept nowhere", "ID",
+                 repeats=True, read=values.secret),
+            Flag("--ssh", "let the step use your ssh agent"),
+            Flag("--device", "a device that your configuration allows", "PATH", repeats=True,
+                 read=values.device),
             *_SESSION,
         ),
     ),
@@ -257,7 +274,7 @@ _COMMANDS = (
     Magic(
         name="run", takes="[CMD]...", is_cell=True, is_verbatim=True, flags=(
             _STAGE, Flag("--image", "an image instead: what %base takes", "REF", kind="tag"),
-            _NET, *_LIMITS,
+            *_CONNECTIONS, *_LIMITS,
             Flag("--as-root", "be root of the image, with root's usual rights"),
             Flag("--add-cap", "have a capability more, for example NET_RAW", "NAME", repeats=True,
                  read=capability),
@@ -300,6 +317,31 @@ _COMMANDS = (
         "gives less, and so does what follows.",
         example="%isolation require full",
     ),
+    Magic(
+        name="net", takes="[NET]", summary="Show or set what the session may reach.",
+        details="NET is none, host (with all that listens on this host), pasta (a user-mode "
+        "network), or hosts and names of sets, separated by commas: python, apt and npm are what "
+        "this host's own configuration names. Another network is for a new session.",
+        example="%net python,example.org:443", kind="net",
+    ),
+    Magic(
+        name="mount", takes="[SRC] [DST]", kind="path", example="%mount ~/datasets /data",
+        flags=(Flag("--rw", "let cells write there"),),
+        summary="Show what is mounted, or mount a folder or file of this host.",
+        details="SRC is in the notebook's folder, or absolute, or volume:NAME, which is kept in "
+        "the store. The session goes on and sees it at once.",
+    ),
+    Magic(name="unmount", takes="DST", summary="Undo %mount.", example="%unmount /data"),
+    Magic(
+        name="publish", takes="[PORT]", example="%publish 8888",
+        flags=(Flag("--stop", "give the port back"),),
+        summary="Show or publish ports of the session on this host's loopback.",
+        details="PORT:OTHER is another port here, and PORT:0 any that is free. Whoever uses this "
+        "host can connect to it.",
+    ),
+    Magic(name="volume list", summary="List the volumes in the store.", example="%volume list"),
+    Magic(name="volume rm", takes="NAME...", example="%volume rm models",
+          summary="Remove volumes with all in them."),
     Magic(name="help", takes="[NAME]", summary="Show these magics, or one of them.",
           kind="magic", example="%help pip"),
 )  # fmt: skip

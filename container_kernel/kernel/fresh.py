@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -12,9 +13,9 @@ from ..build import slugs
 from ..build.inputs import Entry, Folder
 from ..display import amounts, warnings
 from ..errors import BadArguments, CellError, CommandFailed
-from ..runtime.live import Wish
 from ..runtime.relaxed import Relaxed
 from ..runtime.slug import is_slug
+from ..runtime.wish import Wish
 from . import images, limiting
 from .arguments import Arguments
 from .limit_flags import asked
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from ..build.events import Image
     from ..runtime.ended import Usage
     from ..runtime.live import Live
+    from ..runtime.publish import Published
     from .verbs import Context
 
 
@@ -36,11 +38,14 @@ def run(command: Command, context: Context) -> None:
         CellError: the image or the input is not there, or two of each are named.
     """
     args = command.args
-    stdin = _stdin(command, context)
+    stdin, ports = _stdin(command, context), []
     try:
-        live = _open(args, context)
+        if args["publish"]:
+            ports = _published(args["publish"], context)
+        live = _open(args, context, ports)
     except BaseException:
         _close(stdin)
+        _close_all(ports)
         raise
     try:
         heard = limiting.Listening(context.screen.stream)
@@ -55,14 +60,31 @@ def run(command: Command, context: Context) -> None:
         except CommandFailed as error:
             raise limiting.explained(error, container, heard.said) from None
         finally:
+            if refused := live.link.refused():
+                said = f"network: the --net list refused {', '.join(refused)}\n"
+                context.screen.stream("stderr", said)
             if args["meters"]:
                 shown = _meters(time.monotonic() - started, container.usage())
                 context.screen.show({"text/plain": shown})
     finally:
         live.close()
+        _close_all(ports)
 
 
-def _open(args: Arguments, context: Context) -> Live:
+def _published(wanted: Sequence[tuple[int, int]], context: Context) -> list[Published]:
+    from . import connections
+
+    ports = connections.published(wanted)
+    context.screen.stream("stdout", "".join(map(connections.told, ports)))
+    return ports
+
+
+def _close_all(ports: Sequence[Published]) -> None:
+    for port in ports:
+        port.close()
+
+
+def _open(args: Arguments, context: Context, ports: Sequence[Published]) -> Live:
     workbench = context.workbench
     image = _image(args, context)
     wanted = asked(args.flags)
@@ -73,10 +95,21 @@ def _open(args: Arguments, context: Context) -> Live:
         as_root=args["as-root"], capabilities=args["add-cap"], no_seccomp=args["no-seccomp"]
     )
     relaxed = workbench.config.relaxed | beyond
-    wish = Wish(host_network=args["net"] == "host", limits=limits, relaxed=relaxed)
+    from .connections import reach
+
+    wish = Wish(
+        limits=limits,
+        network=reach(workbench, args["net"]),
+        mounts=(*args["mount"], *args["tmpfs"]),
+        ports=ports,
+        home=workbench.config.user_home,
+        relaxed=relaxed,
+    )
     live = workbench.fresh(image, wish)
     if relaxed.words:
         context.screen.show(warnings.relaxed(relaxed.words), warnings.metadata(relaxed.words))
+    if live.link.notice:
+        context.screen.stream("stderr", f"network: {live.link.notice}\n")
     return live
 
 

@@ -176,7 +176,8 @@ def _argument(magic: Magic, line: str, cursor: int, names: Mapping[str, Source])
 
 
 def _values(flag: Flag, prefix: str, names: Mapping[str, Source]) -> list[str]:
-    chosen = [choice for choice in flag.choices if choice.startswith(prefix)]
+    offered = (*flag.choices, *sorted(flag.offers))
+    chosen = [choice for choice in offered if choice.startswith(prefix)]
     return chosen or _known(flag.kind, prefix, names)
 
 

@@ -186,8 +186,7 @@ class Inners:
         old = self._all.get(place.stage)
         has_lost, self._has_lost = self._has_lost, False
         if has_lost or (old is not None and old.has_run):
-            reason = place.move.reason if place.move else ""
-            self._notice = notices.replaced(reason if self.current is None else OTHER_KERNEL)
+            self._notice = _why_replaced(place.move, self.current is None)
         if old is not None:
             self._let_go(old)
 
@@ -246,6 +245,14 @@ class Inners:
         """Let all go."""
         for inner in list(self._all.values()):
             self._let_go(inner)
+
+
+def _why_replaced(move: Move | None, is_other_container: bool) -> str:
+    if not is_other_container:
+        return notices.replaced(OTHER_KERNEL)
+    if move is None:
+        return notices.replaced()
+    return notices.replaced(move.reason, is_of_image=move.is_of_image)
 
 
 def _launch(place: Place) -> Launched:

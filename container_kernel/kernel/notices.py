@@ -12,7 +12,9 @@ def kept(reason: str = "") -> str:
     return "The image changed under the session, which keeps its variables.\n"
 
 
-def replaced(reason: str = "") -> str:
+def replaced(reason: str = "", *, is_of_image: bool = True) -> str:
     """The session is a new one, for ``reason``."""
+    if not is_of_image:
+        return f"This cell runs in a new session, without earlier variables: {reason}.\n"
     why = f", and {reason}" if reason else ""
     return f"The image changed{why}: this cell runs in a new session, without earlier variables.\n"

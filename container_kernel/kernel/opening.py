@@ -10,8 +10,9 @@ from ..build import forecast
 from ..config import Config, load
 from ..errors import HostError
 from ..runtime.host import Host
-from ..runtime.live import Live, Wish
+from ..runtime.live import Live
 from ..runtime.namespace import Namespace
+from ..runtime.wish import Wish
 from ..store.shelf import Shelf
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Opening:
         if found is None:
             return None
         shelf = Shelf(home, self.namespace.idmap, userxattr=self.namespace.is_rootless)
-        wish = Wish(limits=found.limits, relaxed=self.config.relaxed)
+        wish = Wish(limits=found.limits, relaxed=self.config.relaxed, home=self.config.user_home)
         live = Live(self.host, shelf, found.chain_id, found.config, self._folder, wish)
         return found.stage, live
 

@@ -63,7 +63,16 @@ def _shell(magic: Magic, arguments: Arguments, body: str) -> Shell:
         raise BadArguments(f"{magic.sign} has only comments in it", hint="write what it does")
     if "\0" in body:
         raise BadArguments(f"{magic.sign} has a NUL character in it")
-    return Shell(body, name=arguments["name"], net=arguments["net"], cache=arguments["cache"])
+    return Shell(
+        body,
+        name=arguments["name"],
+        net=arguments["net"],
+        cache=arguments["cache"],
+        mounts=arguments["mount"],
+        secrets=arguments["secret"],
+        devices=arguments["device"],
+        ssh=arguments["ssh"],
+    )
 
 
 def _base(magic: Magic, arguments: Arguments) -> Base:

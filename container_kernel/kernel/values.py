@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..runtime.mounts import Wish
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmgt])(?:i?b)?|b)?", re.IGNORECASE)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
 LEAST_MEMORY = 6 * 1024**2
 """Below it not even the OCI runtime gets a container started."""
+_NET = re.compile(r"[A-Za-z0-9_.:*\[\]-]+(,[A-Za-z0-9_.:*\[\]-]+)*")
+_PORT = re.compile(r"(\d{1,5})(?::(\d{1,5}))?", re.ASCII)
+_SECRET = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_DEVICE = re.compile(r"/dev(/[A-Za-z0-9_][A-Za-z0-9_.:-]*)+")
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 _AGES = {"d": 86400.0, "w": 7 * 86400.0}
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -185,3 +193,73 @@ def folder(text: str) -> str:
     if not text.startswith("/") or ".." in text.split("/"):
         raise ValueError("an absolute path such as /root/.cache")
     return text
+
+
+def net(text: str) -> str:
+    """What a network can be called; which of them there are is known elsewhere.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not _NET.fullmatch(text):
+        raise ValueError("none, host, pasta, or hosts and names of sets, separated by commas")
+    return text
+
+
+def port(text: str) -> tuple[int, int]:
+    """A port inside and the one it has outside, of ``8888`` or ``8888:9999``.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    match = _PORT.fullmatch(text)
+    inside = int(match[1]) if match else 0
+    outside = int(match[2]) if match and match[2] else inside
+    if not 0 < inside < 65536 or not outside < 65536:
+        raise ValueError("a port such as 8888, 8888:9999, or 8888:0 for any that is free")
+    return inside, outside
+
+
+def secret(text: str) -> str:
+    """The name of a secret.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not _SECRET.fullmatch(text):
+        raise ValueError("a name of letters, digits and . _ -")
+    return text
+
+
+def device(text: str) -> str:
+    """The path of a device.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not _DEVICE.fullmatch(text):
+        raise ValueError("the path of a device such as /dev/fuse")
+    return text
+
+
+def mount(text: str) -> Wish:
+    """A mount, ``SRC:DST``.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    from ..runtime import mounts
+
+    return mounts.parse(text)
+
+
+def tmpfs(text: str) -> Wish:
+    """A folder in memory, ``DIR`` or ``DIR:SIZE``.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    from ..runtime import mounts
+
+    folder, colon, amount = text.partition(":")
+    return mounts.parse_tmpfs(folder, size(amount) if colon else None)

@@ -260,6 +260,12 @@ def _verify(command: Command, context: Context) -> None:
     records.verify(command, context)
 
 
+def _connect(command: Command, context: Context) -> None:
+    from . import connections
+
+    connections.VERBS[command.name](command, context)
+
+
 _VERBS: dict[str, Callable[[Command, Context], None]] = {
     "help": _help,
     "use": _use,
@@ -284,4 +290,5 @@ _VERBS: dict[str, Callable[[Command, Context], None]] = {
     "limits": _limits,
     "top": _top,
     "isolation": _isolation,
+    **dict.fromkeys(("net", "mount", "unmount", "publish", "volume list", "volume rm"), _connect),
 }

@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from ..oci.digest import Digest
 from ..record import field, record
 from ..store.shelf import Shelf
+from .bundle import DEFAULT_PATH
 from .identity import User, read_file, resolve_user
+
+if TYPE_CHECKING:
+    from ..oci.spec import ImageConfig
 
 RUN_UID = 1000
 """Who run cells are unless the image or the user says otherwise."""
@@ -49,6 +54,20 @@ def ordinary(store: Shelf, chain: Digest, wanted: str) -> Account:
         "/etc/group": f"{group}{_NAME}:x:{gid}:\n",
     }
     return Account(named, rows)
+
+
+def environment(config: ImageConfig, user: User, more: Mapping[str, str]) -> dict[str, str]:
+    """The variables of a process of ``user``; the image's, and ``more``, which win."""
+    image_env = dict(pair.partition("=")[::2] for pair in config.env)
+    return {
+        "PATH": DEFAULT_PATH,
+        "LC_ALL": "C.UTF-8",
+        **image_env,
+        "HOME": user.home,
+        "USER": user.name,
+        "LOGNAME": user.name,
+        **more,
+    }
 
 
 def _topmost(store: Shelf, chain: Digest, path: str) -> str:

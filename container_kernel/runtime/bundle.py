@@ -7,12 +7,14 @@ never a terminal, numeric users only, a working directory resolved beforehand.
 from __future__ import annotations
 
 import json
+import os
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..oci.idmap import IdMap
-from ..record import field, record
+from ..record import field, record, replace
 from . import profile
 from .limits import Held, Limits
 
@@ -29,10 +31,25 @@ class Mount:
     options: tuple[str, ...] = ()
 
     @classmethod
+    def device(cls, path: str) -> Mount:
+        """Show a device of the host at the same place, as it may be used there."""
+        return cls(path, path, "bind", ("bind", "nosuid", "noexec", "rprivate", "rw", "dev"))
+
+    @classmethod
     def bind(cls, source: Path | str, target: str, *, readonly: bool = False) -> Mount:
         """Show ``source`` of the host at ``target``."""
         access = "ro" if readonly else "rw"
         return cls(str(source), target, "bind", ("rbind", "nosuid", "nodev", "rprivate", access))
+
+    @classmethod
+    def bind_as_is(cls, source: Path, target: str, *, readonly: bool) -> Mount:
+        """The same for a source of any sort: what its mount forbids must be said again, or runc
+        tries to allow it, and may not.
+        """
+        plain = cls.bind(source, target, readonly=readonly)
+        if not os.statvfs(source).f_flag & os.ST_NOEXEC:
+            return plain
+        return replace(plain, options=(*plain.options, "noexec"))
 
 
 @record(kw_only=True)
@@ -89,6 +106,10 @@ class ContainerSpec:
     mounts: tuple[Mount, ...] = ()
     hostname: str = "container"
     host_network: bool = False
+    netns: Path | None = None
+    """A network namespace to join; None is one of its own, unless the host's is shared."""
+    devices: tuple[str, ...] = ()
+    """Devices of the host that may be used; they are mounted besides."""
     pretend_ownership: bool = False
     has_seccomp: bool = True
 
@@ -107,9 +128,9 @@ class ContainerSpec:
         shm = f"size={self.limits.shm_bytes}"
         guarded = ("nosuid", "noexec", "nodev")
         sys_ = (
-            # sysfs shows the network namespace it was mounted in; the host's is not shown.
+            # sysfs shows a network namespace, and can be mounted by its owner only.
             Mount("tmpfs", "/sys", "tmpfs", (*guarded, "ro", "size=0", "mode=555"))
-            if self.host_network
+            if self.host_network or self.netns
             else Mount("sysfs", "/sys", "sysfs", (*guarded, "ro"))
         )
         return (
@@ -133,8 +154,6 @@ class ContainerSpec:
 
     def _linux(self, held: Held) -> dict[str, Any]:
         kinds = ["pid", "mount", "ipc", "uts", "cgroup"]
-        if not self.host_network:
-            kinds.append("network")
         linux: dict[str, Any] = {
             "maskedPaths": list(profile.masked_paths()),
             "readonlyPaths": list(profile.READONLY_PATHS),
@@ -150,9 +169,13 @@ class ContainerSpec:
             ]
             linux["uidMappings"] = linux["gidMappings"] = extents
         linux["namespaces"] = [{"type": kind} for kind in kinds]
+        if not self.host_network:
+            path = {"path": str(self.netns)} if self.netns else {}
+            linux["namespaces"].append({"type": "network", **path})
         if held.cgroups_path:
+            devices = [*_DEVICES, *map(_of_host, self.devices)]
             linux["cgroupsPath"] = held.cgroups_path
-            linux["resources"] = {"devices": _DEVICES, **(held.resources or {})}
+            linux["resources"] = {"devices": devices, **(held.resources or {})}
         return linux
 
 
@@ -178,6 +201,12 @@ def _device(kind: str, major: int | None, minor: int | None, access: str = "rwm"
     if minor is not None:
         device["minor"] = minor
     return device
+
+
+def _of_host(path: str) -> dict[str, Any]:
+    info = os.stat(path)
+    kind = "c" if stat.S_ISCHR(info.st_mode) else "b"
+    return _device(kind, os.major(info.st_rdev), os.minor(info.st_rdev))
 
 
 _DEVICES: Sequence[dict[str, Any]] = (

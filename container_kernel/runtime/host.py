@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Hashable
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .. import syscalls
 from ..errors import HostError
@@ -20,6 +21,10 @@ from .bundle import DEFAULT_PATH
 from .container import OciRuntime
 from .level import Level
 from .namespace import Namespace
+
+if TYPE_CHECKING:
+    from .network import Network
+    from .uplink import Uplink
 
 _WANTED_RUNTIMES = ("crun", "runc")
 _numbers = itertools.count(1)  # of the whole process: several hosts share one run folder
@@ -33,6 +38,8 @@ class Host:
     namespace: Namespace
     runtime: OciRuntime
     _made: dict[Hashable, Path] = field(default_factory=dict)
+    uplinks: dict[Network, Uplink] = field(default_factory=dict)
+    """Networks that the containers of one notebook use one after the other; see `uplink.shared`."""
 
     @classmethod
     def open(cls, namespace: Namespace, oci_runtime: str | None = None) -> Host:
@@ -55,6 +62,12 @@ class Host:
     def level(self) -> Level:
         """How much isolation this host gives."""
         return level.of(self.namespace, self.runtime.cgroup)
+
+    def close_uplinks(self) -> None:
+        """End the networks that were kept for another container."""
+        for uplink in self.uplinks.values():
+            uplink.close()
+        self.uplinks.clear()
 
     def new_folder(self, kind: str) -> Path:
         """An empty folder of this process, for a mount point or a socket."""
@@ -139,12 +152,12 @@ def runtime_version(path: Path) -> tuple[int, ...]:
 def _bind_as(source: Path, target: Path, uid: int) -> None:
     """Bind with the owner of ``source`` and ``uid`` swapped (an id-mapped mount)."""
     owner = source.stat()
-    fd = _swapping_userns(owner.st_uid, owner.st_gid, uid)
+    fd = swapping_userns(owner.st_uid, owner.st_gid, uid)
     syscalls.bind_idmapped(str(source), str(target), fd)
 
 
 @functools.cache
-def _swapping_userns(owner: int, group: int, uid: int) -> int:
+def swapping_userns(owner: int, group: int, uid: int) -> int:
     """A descriptor of a user namespace that swaps ids; kept open for the life of the process."""
     process = subprocess.Popen(
         [find_tool("unshare") or "unshare", "--user", "cat"], stdin=subprocess.PIPE

@@ -7,51 +7,41 @@ inner kernel dies or is restarted, the next one finds the files the last one wro
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import HostError, RebaseRefused
 from ..folders import remove_tree
 from ..oci.digest import Digest
-from ..record import record, replace
+from ..record import replace
 from . import account, rebase, sweeper
 from .account import Account
-from .bundle import DEFAULT_PATH, ContainerSpec, Mount, Process
+from .bundle import ContainerSpec, Mount, Process
 from .container import INIT_PATH, Container
 from .host import Host
 from .identity import User, check_directory
 from .init_layer import InitLayer
-from .limits import Limits
 from .quiesce import quiesced
-from .relaxed import Relaxed
 from .rootfs import Rootfs
+from .uplink import Uplink
 
 if TYPE_CHECKING:
     from ..oci.spec import ImageConfig
     from ..store.shelf import Shelf
     from ..store.snapshots import Active
+    from .attach import Attached
+    from .limits import Limits
+    from .mounts import Wish as MountWish
+    from .publish import Published
+    from .wish import Wish
 
 WORK = "/work"
 """Where the notebook's folder is, and where processes start."""
 IPC = "/run/container-kernel"
 """Where the folder shared with the host side is; only sockets and an agent's files lie there."""
-
-_NOT_FROZEN = ("tmp", "run", "var/tmp")
-
-
-@record(kw_only=True)
-class Wish:
-    """How a container is to run; what is None is the image's or the default."""
-
-    user: str | None = None
-    relaxed: Relaxed = Relaxed()
-    host_network: bool = False
-    limits: Limits
-    env: Mapping[str, str] | None = None
 
 
 class Live:
@@ -67,6 +57,7 @@ class Live:
         wish: Wish,
     ) -> None:
         wish.relaxed.check()
+        self.relaxed = wish.relaxed
         host.runtime.announce()
         self.chain_id = chain
         self.image: Digest | None = None
@@ -82,7 +73,13 @@ class Live:
         self._account = self._choose_account(chain, config)
         work = self._bind_work(directory)
         self._binds = [work]
+        self._directory = directory
+        self._link: Uplink | None = None
+        self._ports = [*wish.ports]
         try:
+            for mount in wish.mounts:
+                self.attached.add(mount)
+            self._link = Uplink(host, wish.network)
             self.rootfs = Rootfs(
                 host,
                 store,
@@ -91,7 +88,7 @@ class Live:
                 scratch_bytes=wish.limits.scratch_bytes,
             )
         except BaseException:
-            host.unbind(work)
+            self._give_back()
             raise
         self.ipc_dir = host.new_folder("ipc")
         self.ipc_mount = IPC
@@ -110,11 +107,6 @@ class Live:
     def user(self) -> User:
         """Who processes in here are."""
         return self._account.user
-
-    @property
-    def relaxed(self) -> Relaxed:
-        """What processes in here may do beyond the profile."""
-        return self._wish.relaxed
 
     @property
     def container(self) -> Container | None:
@@ -147,17 +139,68 @@ class Live:
             RuntimeFailed: it could not be started.
         """
         self.stop()
+        if self._has_attached:
+            self.attached.check_points(self.rootfs.fd)
         spec = ContainerSpec(
             rootfs=self.rootfs.path,
             process=self._process(argv, env or {}, cwd),
             idmap=self._store.idmap,
             limits=self._wish.limits,
-            mounts=self._mounts,
-            host_network=self._wish.host_network,
+            mounts=(*self._mounts, *(self.attached.mounts if self._has_attached else ())),
+            host_network=self.link.is_host,
+            netns=self.link.path,
             has_seccomp=not self._wish.relaxed.no_seccomp,
         )
         self._container = self._host.runtime.run(spec, stdin=stdin)
+        for port in self._ports:
+            self.lead(port)
         return self._container
+
+    @property
+    def link(self) -> Uplink:
+        """Its network."""
+        assert self._link is not None
+        return self._link
+
+    def lead(self, port: Published) -> None:
+        """Have a published port lead in here, now and whenever something is started."""
+        if port not in self._ports:
+            self._ports.append(port)
+        if pid := self._running_pid():
+            port.connect(self.link.path or Path(f"/proc/{pid}/ns/net"))
+
+    @cached_property
+    def attached(self) -> Attached:
+        """What is mounted in here besides."""
+        from .attach import Around, Attached  # for those who mount something
+
+        around = Around(self._directory, self._wish.home, self._store.home)
+        return Attached(self._host, around, uid=self.user.uid)
+
+    @property
+    def _has_attached(self) -> bool:
+        return "attached" in self.__dict__
+
+    def mount(self, wish: MountWish) -> None:
+        """Mount something, also in what runs here, which goes on.
+
+        Raises:
+            CellError: the source or the target cannot be had; nothing has changed.
+        """
+        owner = self._store.idmap.to_disk(0)
+        self.attached.mount(wish, self.rootfs.fd, owner, self._running_pid())
+
+    def unmount(self, target: str) -> None:
+        """Undo `mount`, also in what runs here.
+
+        Raises:
+            CellError: nothing was mounted there.
+        """
+        self.attached.unmount(target, self._running_pid())
+
+    def _running_pid(self) -> int | None:
+        container = self._container
+        return container.pid if container is not None and container.poll() is None else None
 
     def exec(
         self,
@@ -212,6 +255,8 @@ class Live:
     def stop(self) -> None:
         """End what runs; what it wrote stays."""
         if self._container is not None:
+            for port in self._ports:
+                port.disconnect()
             self._container.delete()
             self._container = None
 
@@ -284,17 +329,12 @@ class Live:
         What runs here stands still meanwhile: a folder that becomes a link while it is copied
         would lead the copying out of the container.
         """
-        active = self._store.snapshots.prepare(self.rootfs.active.parent)
-        upper = self.rootfs.active.upper
-        running = self._container is not None and self._container.poll() is None
-        with quiesced(self._container) if running and self._container else nullcontext():
-            subprocess.run(
-                ["cp", "-a", "--reflink=auto", f"{upper}/.", str(active.upper)], check=True
-            )
-        for path in _NOT_FROZEN:
-            if not (active.upper / path).parent.is_symlink():  # /var could lead anywhere
-                subprocess.run(["rm", "-rf", str(active.upper / path)], check=True)
-        return active
+        from . import scratch  # for those who freeze it
+
+        points = [wish.target for wish in self.attached.wishes]
+        running = self._container if self._running_pid() else None
+        with quiesced(running) if running else nullcontext():
+            return scratch.copy(self._store.snapshots, self.rootfs.active, points)
 
     def close(self) -> None:
         """End what runs and forget what it wrote; the latter behind the scenes."""
@@ -303,9 +343,16 @@ class Live:
 
     def _forget(self) -> None:
         self.rootfs.discard()
+        self._give_back()
+        remove_tree(self.ipc_dir)
+
+    def _give_back(self) -> None:
         for bound in self._binds:
             self._host.unbind(bound)
-        remove_tree(self.ipc_dir)
+        if self._has_attached:
+            self.attached.close()
+        if self._link is not None:
+            self._link.close()
 
     def _bind_work(self, directory: Path) -> Path:
         """Bind the notebook's folder so that what the user inside writes there is the owner's.
@@ -329,32 +376,17 @@ class Live:
 
     def _init_layer(self, who: Account) -> InitLayer:
         user = who.user
+        folders, files = self.attached.points() if self._has_attached else ([], [])
         return InitLayer(
-            folders=(WORK, IPC),
-            files=(INIT_PATH,),
-            texts=(*self._network_files().items(), *who.texts.items()),
+            folders=(WORK, IPC, *folders),
+            files=(INIT_PATH, *files),
+            texts=(*self.link.texts.items(), *who.texts.items()),
             homes=() if user.uid == 0 else ((user.home, user.uid),),
         )
 
-    def _network_files(self) -> dict[str, str]:
-        """How names are looked up: as on the host where its network is shared, else nowhere."""
-        if not self._wish.host_network:
-            return {"/etc/hosts": "127.0.0.1 localhost\n::1 localhost\n"}
-        files = ("/etc/hosts", "/etc/resolv.conf")
-        return {name: Path(name).read_text() for name in files if Path(name).is_file()}
-
     def _process(self, argv: Sequence[str], env: Mapping[str, str], cwd: str) -> Process:
         user = self.user
-        image_env = dict(pair.partition("=")[::2] for pair in self._config.env)
-        merged = {
-            "PATH": DEFAULT_PATH,
-            "LC_ALL": "C.UTF-8",
-            **image_env,
-            "HOME": user.home,
-            "USER": user.name,
-            "LOGNAME": user.name,
-            **env,
-        }
+        merged = account.environment(self._config, user, {**self.link.env, **env})
         return Process(
             args=tuple(argv),
             env=merged,

@@ -27,6 +27,8 @@ class Move:
 
     is_kept: bool
     reason: str = ""
+    is_of_image: bool = True
+    """False when it was replaced for something else than its image."""
 
 
 class Lives:
@@ -71,8 +73,9 @@ class Lives:
         if live is not None and is_current and stage not in self._outdated:
             return live
         if live is not None:
-            asked = self._outdated.pop(stage, _ASKED)
-            self._moves[stage] = Move(False, asked if restart else self._moves[stage].reason)
+            outdated = self._outdated.pop(stage, None)
+            reason = outdated or (_ASKED if restart else self._moves[stage].reason)
+            self._moves[stage] = Move(False, reason, is_of_image=outdated is None)
             self._lives.pop(stage).close()
         self._refused.pop(stage, None)
         self._lives[stage] = self._open(chain, config)
@@ -91,7 +94,7 @@ class Lives:
         ``at_any_price`` is True after all when it cannot: it is then kept on the image it has.
         """
         live = self._lives.get(stage)
-        if live is None:
+        if live is None or stage in self._outdated:
             return False
         if self._is_on(stage, live, chain, config):
             return True

@@ -13,6 +13,7 @@ from .advisories import Version
 from .host import INSTALL, find_runtime, find_tool, runtime_version
 from .limits import NOT_HELD, Limits, how
 from .namespace import Namespace, forbidden
+from .pasta import why_not
 from .subordinate import REMEDY
 
 
@@ -41,7 +42,7 @@ def probe(namespace: Namespace, oci_runtime: str | None = None) -> list[Finding]
         _seccomp(),
         _tool("catatonit", "reaps processes in containers", "catatonit"),
         _tool("mmdebstrap", "bootstraps Debian bases", "mmdebstrap"),
-        _tool("pasta", "networks of their own for builds", "passt"),
+        _network(),
     ]
 
 
@@ -124,6 +125,13 @@ def _seccomp() -> Finding:
     return Finding(
         "seccomp", "in the kernel" if is_there else "missing", is_there, "use a kernel that has it"
     )
+
+
+def _network() -> Finding:
+    lack = why_not()
+    if lack is None:
+        return Finding("network", f"{find_tool('pasta')}: builds have a network of their own", True)
+    return Finding("network", f"{lack[0]}: builds share the host's network", False, lack[1])
 
 
 def _tool(name: str, purpose: str, package: str) -> Finding:

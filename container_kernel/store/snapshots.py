@@ -317,7 +317,12 @@ def _remove_tree(path: Path) -> None:
     with suppress(RecursionError):
         remove_tree(path)
     if path.exists():  # a step may make folders deeper than Python, or open files, can follow
-        subprocess.run(["rm", "-rf", "--", path], check=False, stderr=subprocess.DEVNULL)
+        subprocess.run(
+            ["rm", "-rf", "--", path],
+            check=False,
+            stderr=subprocess.DEVNULL,
+            env={"PATH": os.defpath},  # not the user's, which may begin anywhere
+        )
 
 
 def cannot_write(folder: Path, error: OSError) -> StoreError:

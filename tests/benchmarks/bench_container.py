@@ -50,7 +50,7 @@ def serve() -> None:
     place = namespace.enter(os.environ)
     from container_kernel import config
     from container_kernel.runtime.limits import Limits
-    from container_kernel.runtime.live import Wish
+    from container_kernel.runtime.wish import Wish
     from container_kernel.workbench import Workbench
 
     bench = Workbench(config.load(), place, PLACE, parse=lambda _: None)

@@ -8,8 +8,8 @@ import pytest
 from container_kernel.build.step import Base, Shell
 from container_kernel.errors import StoreError
 from container_kernel.record import replace
-from container_kernel.runtime.live import Wish
 from container_kernel.runtime.relaxed import Relaxed
+from container_kernel.runtime.wish import Wish
 from container_kernel.store.check import check
 from container_kernel.store.collect import collect
 from container_kernel.store.store import Store

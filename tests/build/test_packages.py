@@ -11,6 +11,7 @@ from container_kernel.build.step import Base, Packages
 from container_kernel.errors import LockDrift, StepFailed
 from container_kernel.kernel import records
 from container_kernel.record import replace
+from container_kernel.runtime.network import NONE
 
 pytestmark = [pytest.mark.privileged, pytest.mark.slow]
 
@@ -140,7 +141,7 @@ def test_what_is_locked_is_installed_again_to_the_bit_and_without_network(locked
     (archives / taken["deb", "hello"]["file"]).unlink()  # it is kept by its digest too
     command = Installation.command
     monkeypatch.setattr(
-        Installation, "command", lambda *given: replace(command(*given), host_network=False)
+        Installation, "command", lambda *given: replace(command(*given), network=NONE)
     )
     again = locked(apt, pip)
     assert again.image().digest == first.image().digest

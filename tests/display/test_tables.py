@@ -3,11 +3,11 @@ import json
 import pytest
 
 from container_kernel.build.events import Image, Layer
+from container_kernel.build.stages import StageView
 from container_kernel.display import images, layers
 from container_kernel.display.images import Named
 from container_kernel.oci.digest import Digest
 from container_kernel.oci.spec import ImageConfig
-from container_kernel.workbench import StageView
 
 HOSTILE = "%%build <script>alert(1)</script>\x1b[2J"
 

@@ -99,7 +99,7 @@ class LocalLive:
     config: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(labels={}, env=()))
     containers: list = field(default_factory=list)
     image: None = None
-    relaxed: Relaxed = Relaxed()
+    relaxed: Relaxed = field(default_factory=Relaxed)
 
     @property
     def ipc_mount(self):

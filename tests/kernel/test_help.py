@@ -65,7 +65,7 @@ def matches(code, **options):
         ("  %pi", ("%pip",)),
         ("%%", ("%%build", "%%run", "%%sh")),
         ("%pip --up", ("--upgrade",)),
-        ("%%build --net ", ("host", "none")),
+        ("%%build --net ", ("apt", "host", "none", "npm", "pasta", "python")),
         ("%%build --net=h", ("host",)),
         ("%use t", ("test",)),
         ("%use ", ("main", "test")),

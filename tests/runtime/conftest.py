@@ -13,8 +13,8 @@ from container_kernel import config
 from container_kernel.build.cancel import Cancel
 from container_kernel.build.events import StepLog
 from container_kernel.kernel.magics import build_items
-from container_kernel.runtime.live import Wish
 from container_kernel.runtime.relaxed import Relaxed
+from container_kernel.runtime.wish import Wish
 from container_kernel.workbench import Workbench
 from tests.runtime import facts
 

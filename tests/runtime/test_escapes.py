@@ -24,8 +24,10 @@ from container_kernel.runtime.bundle import ContainerSpec, Process
 from container_kernel.runtime.host import find_runtime, find_tool, runtime_version
 from container_kernel.runtime.identity import resolve_user
 from container_kernel.runtime.limits import Limits
-from container_kernel.runtime.live import Live, Wish
+from container_kernel.runtime.live import Live
+from container_kernel.runtime.network import NONE
 from container_kernel.runtime.relaxed import Relaxed
+from container_kernel.runtime.wish import Wish
 from tests.runtime.conftest import read
 
 pytestmark = pytest.mark.privileged
@@ -86,7 +88,7 @@ class Hostile:
         """What a build step on such an image says."""
         said = []
         watch = Watch(said.append, Cancel(), lambda _: None)
-        step = Command(script=script, host_network=False, **command)
+        step = Command(script=script, network=NONE, **command)
         chain = self.layer(paths) if paths else self.image.chain_id
         run_and_freeze(self.place, chain, step, title="hostile", epoch=0, watch=watch)
         return "".join(said)

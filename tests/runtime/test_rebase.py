@@ -14,7 +14,8 @@ from container_kernel.errors import RebaseRefused
 from container_kernel.oci.changeset import Clamp
 from container_kernel.record import replace
 from container_kernel.runtime.limits import Limits
-from container_kernel.runtime.live import Live, Wish
+from container_kernel.runtime.live import Live
+from container_kernel.runtime.wish import Wish
 
 pytestmark = pytest.mark.privileged
 # A session: it obeys one line after the other, and keeps its variables.

@@ -13,8 +13,9 @@ import pytest
 
 from container_kernel.errors import HostError, ImageError
 from container_kernel.runtime import slug
-from container_kernel.runtime.bundle import Limits
-from container_kernel.runtime.live import Live, Wish
+from container_kernel.runtime.limits import Limits
+from container_kernel.runtime.live import Live
+from container_kernel.runtime.wish import Wish
 from container_kernel.store.store import Store
 from container_kernel.transfer.load import load
 from tests.transfer.layouts import Layout, layer_tar

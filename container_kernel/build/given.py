@@ -1,0 +1,142 @@
+"""Given: what one step is given from outside its layers, for as long as it runs.
+
+Its network, the site's files, download caches, mounts, secrets, the way to an ssh agent, devices.
+None of it is ever in a layer: around to mount on are in the init layer, and values in memory.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import BadArguments, InputNotFound
+from ..record import record
+from ..runtime import attach, uplink
+from ..runtime.agent_socket import AGENT, AgentSocket
+from ..runtime.attach import Around, Attached
+from ..runtime.bundle import Mount
+from ..runtime.mounts import Wish
+from . import secrets
+from .inputs import Folder
+from .secrets import Mask, Secrets
+
+if TYPE_CHECKING:
+    from .execute import Command, Workplace
+
+
+@record(kw_only=True)
+class Extras:
+    """What a cell asks for besides a network and caches. ``directory`` is the notebook's folder."""
+
+    directory: Path = Path("/")
+    mounts: tuple[Wish, ...] = ()
+    secrets: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+    ssh: bool = False
+
+
+class Given:
+    """Everything a step is given.
+
+    Raises:
+        CellError: something asked for is not there, or not to be had.
+    """
+
+    def __init__(self, place: Workplace, command: Command) -> None:
+        self._place = place
+        self._command = command
+        self._stack = ExitStack()
+        extras = command.extras
+        self.values = {name: secrets.find(name, place.grants) for name in extras.secrets}
+        self.mask = Mask(self.values.values())
+        around = Around(extras.directory, place.grants.home, place.store.home)
+        self.folders, self.files = attach.mount_points(extras.mounts, around)
+        self.folders += command.caches
+        self.files += [*command.binds, *(f"{secrets.FOLDER}/{name}" for name in self.values)]
+        self.files += [AGENT] if extras.ssh else []
+        self.files += [_device(path, place) for path in extras.devices]
+        self._attached = Attached(place.host, around)
+        try:
+            self.link = uplink.shared(place.host, command.network)
+            self._stack.callback(uplink.done, place.host, self.link)
+            place.grants.check_network(self.link.kind)
+            self._stack.callback(self._attached.close)
+            for wish in extras.mounts:
+                self._attached.add(wish)
+        except BaseException:
+            self._stack.close()
+            raise
+
+    @property
+    def env(self) -> dict[str, str]:
+        """Variables that say where things are."""
+        return {"SSH_AUTH_SOCK": AGENT} if self._command.extras.ssh else {}
+
+    def mounts(self, owner: int) -> tuple[Mount, ...]:
+        """What is mounted, for a step whose user is ``owner`` on disk."""
+        command, host = self._command, self._place.host
+        found = [Mount.bind(self._bind(p), at, readonly=True) for at, p in command.binds.items()]
+        for target, folder in command.caches.items():
+            found.append(Mount.bind(self._bind(folder, readonly=False), target))
+        if self.values:
+            held = Secrets(host, self.values, owner)
+            self._stack.callback(held.close)
+            for name, file in held.files.items():
+                found.append(Mount.bind_as_is(file, f"{secrets.FOLDER}/{name}", readonly=True))
+        if command.extras.ssh:
+            agent = AgentSocket(host, self._place.grants.environ.get("SSH_AUTH_SOCK"), owner)
+            self._stack.callback(agent.close)
+            found.append(Mount.bind(agent.path, AGENT))
+        devices = (Mount.device(path) for path in command.extras.devices)
+        return (*found, *self._attached.mounts, *devices)
+
+    def check_layer(self, upper: Path) -> None:
+        """That nothing of this is in the layer."""
+        if self.values:
+            secrets.check_layer(upper, self.values)
+
+    def close(self) -> None:
+        """Take it all back."""
+        self._stack.close()
+
+    def _bind(self, source: Path, *, readonly: bool = True) -> Path:
+        bound = self._place.host.bind(source, readonly=readonly)
+        self._stack.callback(self._place.host.unbind, bound)
+        return bound
+
+
+def _device(path: str, place: Workplace) -> str:
+    allowed = place.grants.devices
+    if path not in allowed:
+        raise BadArguments(
+            f"the device {path} is not allowed: {', '.join(allowed) or 'none is'}",
+            hint="an administrator or you allow devices in c.ContainerKernel.devices",
+        )
+    if not os.path.exists(path):
+        raise InputNotFound(f"this host has no device {path}")
+    return path
+
+
+def inputs(extras: Extras, home: Path, store: Path) -> dict[str, str]:
+    """What a step reads of the host's files, named by content.
+
+    Volumes are as caches are: no part of what a step means.
+    """
+    around = Around(extras.directory, home, store)
+    paths = [wish for wish in extras.mounts if wish.kind == "path"]
+    return {f"mount {wish.target}": _digest(wish.source, around) for wish in paths}
+
+
+def _digest(source: str, around: Around) -> str:
+    fd = attach.open_source(source, around)
+    try:
+        real = os.readlink(f"/proc/self/fd/{fd}")
+        folder = Folder(Path(os.path.dirname(real)), "the folder mounted")
+        try:
+            return str(folder.digest((os.path.basename(real),)))
+        finally:
+            folder.close()
+    finally:
+        os.close(fd)
