@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from ..errors import BadArguments, InputNotFound
 from ..record import record
 from ..runtime import attach, uplink
-from ..runtime.agent_socket import AGENT, AgentSocket
 from ..runtime.attach import Around, Attached
 from ..runtime.bundle import Mount
 from ..runtime.mounts import Wish
@@ -24,6 +23,9 @@ from .secrets import Mask, Secrets
 
 if TYPE_CHECKING:
     from .execute import Command, Workplace
+
+AGENT = "/run/ssh-agent"
+"""Where the ssh agent's socket is in a step."""
 
 
 @record(kw_only=True)
@@ -86,6 +88,8 @@ class Given:
             for name, file in held.files.items():
                 found.append(Mount.bind_as_is(file, f"{secrets.FOLDER}/{name}", readonly=True))
         if command.extras.ssh:
+            from ..runtime.agent_socket import AgentSocket  # with sockets, for those who ask
+
             agent = AgentSocket(host, self._place.grants.environ.get("SSH_AUTH_SOCK"), owner)
             self._stack.callback(agent.close)
             found.append(Mount.bind(agent.path, AGENT))

@@ -15,9 +15,6 @@ from ..errors import BadArguments
 from . import carrier
 from .host import Host
 
-AGENT = "/run/ssh-agent"
-"""Where it is in the container."""
-
 
 class AgentSocket:
     """A listening socket at ``path``; ``owner`` is who may use it, on disk.

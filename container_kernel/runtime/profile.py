@@ -8,7 +8,6 @@ of podman and moby, made narrower: no raw sockets, no device nodes, no audit wri
 from __future__ import annotations
 
 import functools
-import glob
 import json
 import os
 from collections.abc import Iterable
@@ -106,7 +105,7 @@ _read: dict[bool, dict[str, Any]] = {}
 @functools.cache
 def masked_paths() -> tuple[str, ...]:
     """What of /proc and /sys shows nothing: ``MASKED_PATHS``, and how hot each processor is."""
-    return (*MASKED_PATHS, *sorted(glob.glob(_THERMAL)))
+    return (*MASKED_PATHS, *sorted(map(str, Path("/").glob(_THERMAL.lstrip("/")))))
 
 
 def seccomp(*, pretend_ownership: bool = False) -> dict[str, Any]:
