@@ -149,7 +149,8 @@ class Client:
             "metadata": {
                 key: normal(value, self.folder)
                 for key, value in message["metadata"].items()
-                if key not in ("engine", "dependencies_met")
+                # Where a cell ran is told on purpose, beside what ipykernel says.
+                if key not in ("engine", "dependencies_met", "container_kernel")
             },
             "buffers": [normal(bytes(one)) for one in message["buffers"]],
             # The name of the account is the machine's, or the image's.
