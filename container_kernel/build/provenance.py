@@ -1,0 +1,88 @@
+"""Provenance: what an image was built from and by what, as an in-toto statement.
+
+The statement (in-toto Statement v1) carries SLSA's provenance predicate (slsa.dev/provenance/v1).
+It is made from the recipe alone and has no times in it, so that the same image has the same one.
+It is not signed: it says what this program did, to whoever trusts where it comes from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .. import __version__
+from ..oci.digest import Digest
+from ..record import fields
+from .events import Image
+from .installed import Package
+from .recipe import Made, StageRecipe
+from .step import MEANING
+
+MEDIA_TYPE = "application/vnd.in-toto+json"
+STATEMENT = "https://in-toto.io/Statement/v1"
+PREDICATE = "https://slsa.dev/provenance/v1"
+BUILD_TYPE = "urn:container-kernel:notebook:v1"
+
+
+def statement(stages: Sequence[StageRecipe], packages: Sequence[Package]) -> dict[str, Any]:
+    """The statement about the image of the last of ``stages``, which has ``packages`` in it."""
+    *_, last = stages
+    config = last.image.config
+    return {
+        "_type": STATEMENT,
+        "subject": [{"name": last.name, "digest": _named(last.image.digest)}],
+        "predicateType": PREDICATE,
+        "predicate": {
+            "buildDefinition": {
+                "buildType": BUILD_TYPE,
+                "externalParameters": {
+                    "stage": last.name,
+                    "stages": {stage.name: _stage(stage) for stage in stages},
+                },
+                "internalParameters": {
+                    "platform": f"{config.os}/{config.architecture}",
+                    "meaning": dict(MEANING),
+                    "epoch": last.epoch,
+                },
+                "resolvedDependencies": [
+                    *_images(stages).values(),
+                    *({"uri": purl} for purl in dict.fromkeys(p.purl for p in packages)),
+                ],
+            },
+            "runDetails": {
+                "builder": {
+                    "id": "urn:container-kernel:builder",
+                    "version": {"container-kernel": __version__},
+                }
+            },
+        },
+    }
+
+
+def _images(stages: Sequence[StageRecipe]) -> dict[Digest, Mapping[str, Any]]:
+    """The images that were there before, each once."""
+    known: dict[Digest, Mapping[str, Any]] = {}
+    for stage in stages:
+        for name, image in {stage.reference: stage.base, **stage.others}.items():
+            known.setdefault(image.digest, _image(name, image))
+    return known
+
+
+def _image(name: str, image: Image) -> dict[str, Any]:
+    return {"name": name, "uri": f"oci:{image.digest}", "digest": _named(image.digest)}
+
+
+def _stage(stage: StageRecipe) -> dict[str, Any]:
+    return {"base": stage.reference, "steps": [_step(made) for made in stage.steps]}
+
+
+def _step(made: Made) -> dict[str, Any]:
+    step = made.step
+    said = {name: getattr(step, name) for name in fields(type(step))}
+    parts = {key: list(v) if isinstance(v, tuple) else v for key, v in said.items() if v}
+    result = {"layer": str(made.layer.diff_id)} if made.layer else {}
+    return {"kind": type(step).__name__.lower(), **parts, **result}
+
+
+def _named(digest: Digest) -> dict[str, str]:
+    return {"sha256": digest.hex}
