@@ -57,7 +57,7 @@ LARGE = (
     "%base debian:bookworm",
     "%env GREETING=hello",
     "%copy --from tools /opt/tool /usr/local/lib/tool",
-    "%apt python3-minimal",
+    "%apt python3",
     "%pip -r more.txt 'packaging<25'",
     "%workdir /srv/app",
     "%%build\nuseradd -m app; echo $GREETING >greeting",
