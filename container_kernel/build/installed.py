@@ -44,12 +44,15 @@ class Package:
     distro: tuple[str, str] = ("", "")
 
     @property
+    def plain_name(self) -> str:
+        """The name by which packages are compared: Python's as PEP 503 normalises it."""
+        return re.sub(r"[-_.]+", "-", self.name).lower() if self.kind == "pypi" else self.name
+
+    @property
     def purl(self) -> str:
         """Its package URL (purl-spec)."""
-        name = quote(self.name, safe="/")
+        name = quote(self.plain_name, safe="/")
         if self.kind != "deb":
-            if self.kind == "pypi":
-                name = re.sub(r"[-_.]+", "-", name).lower()
             return f"pkg:{self.kind}/{name}@{quote(self.version, safe=':')}"
         system, release = self.distro
         details = f"arch={self.architecture}" + (f"&distro={release}" if release else "")

@@ -7,7 +7,8 @@ It is not signed: it says what this program did, to whoever trusts where it come
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import base64
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from .. import __version__
@@ -16,16 +17,23 @@ from ..record import fields
 from .events import Image
 from .installed import Package
 from .recipe import Made, StageRecipe
+from .resolved import Input
 from .step import MEANING
 
 MEDIA_TYPE = "application/vnd.in-toto+json"
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://slsa.dev/provenance/v1"
+_KINDS = {"deb": "deb", "python": "pypi", "npm": "npm"}
 BUILD_TYPE = "urn:container-kernel:notebook:v1"
 
 
-def statement(stages: Sequence[StageRecipe], packages: Sequence[Package]) -> dict[str, Any]:
-    """The statement about the image of the last of ``stages``, which has ``packages`` in it."""
+def statement(
+    stages: Sequence[StageRecipe], packages: Sequence[Package], inputs: Sequence[Input]
+) -> dict[str, Any]:
+    """The statement about the image of the last of ``stages``, which has ``packages`` in it.
+
+    ``inputs`` is what the steps are known to have taken, with digests.
+    """
     *_, last = stages
     config = last.image.config
     return {
@@ -46,7 +54,8 @@ def statement(stages: Sequence[StageRecipe], packages: Sequence[Package]) -> dic
                 },
                 "resolvedDependencies": [
                     *_images(stages).values(),
-                    *({"uri": purl} for purl in dict.fromkeys(p.purl for p in packages)),
+                    *_files(inputs),
+                    *_packages(packages, inputs),
                 ],
             },
             "runDetails": {
@@ -70,6 +79,33 @@ def _images(stages: Sequence[StageRecipe]) -> dict[Digest, Mapping[str, Any]]:
 
 def _image(name: str, image: Image) -> dict[str, Any]:
     return {"name": name, "uri": f"oci:{image.digest}", "digest": _named(image.digest)}
+
+
+def _files(inputs: Sequence[Input]) -> list[dict[str, Any]]:
+    """What was downloaded, each once."""
+    urls = {one["url"]: one["digest"] for one in inputs if one["kind"] == "file"}
+    return [{"uri": url, "digest": _digest_set(digest)} for url, digest in urls.items()]
+
+
+def _packages(packages: Sequence[Package], inputs: Sequence[Input]) -> Iterator[dict[str, Any]]:
+    """The packages by package URL, with the digest of the file they came in where it is known."""
+    digests = {
+        (_KINDS[one["kind"]], one["name"], one["version"]): one["digest"]
+        for one in inputs
+        if one["kind"] in _KINDS and one.get("digest")
+    }
+    for purl, package in {package.purl: package for package in packages}.items():
+        digest = digests.get((package.kind, package.plain_name, package.version))
+        yield {"uri": purl, **({"digest": _digest_set(digest)} if digest else {})}
+
+
+def _digest_set(text: str) -> dict[str, str]:
+    """A digest as in-toto writes it; npm's are subresource integrity, in base64."""
+    algorithm, colon, value = text.partition(":")
+    if not colon:
+        algorithm, _, encoded = text.split()[0].partition("-")
+        value = base64.b64decode(encoded).hex()
+    return {algorithm: value}
 
 
 def _stage(stage: StageRecipe) -> dict[str, Any]:

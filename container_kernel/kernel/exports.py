@@ -201,8 +201,10 @@ def _statement(source: Source) -> bytes:
 
     from ..build import provenance
 
-    recipe = source.recipe
-    document = provenance.statement(recipe, source.packages(recipe[-1].image))
+    recipe, journal = source.recipe, source.workbench.ledger.journal
+    layers = [made.layer for stage in recipe for made in stage.steps if made.layer]
+    inputs = [one for layer in layers for one in journal.inputs(layer.key, layer.diff_id) or ()]
+    document = provenance.statement(recipe, source.packages(recipe[-1].image), inputs)
     return json.dumps(document, indent=2, ensure_ascii=False).encode() + b"\n"
 
 

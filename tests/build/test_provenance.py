@@ -6,6 +6,8 @@ import subprocess
 
 import pytest
 
+from container_kernel.build.installed import Package
+from container_kernel.build.provenance import _packages
 from container_kernel.errors import CannotExport, ImageError
 from container_kernel.kernel.exports import export
 from container_kernel.oci.digest import Digest
@@ -41,6 +43,29 @@ def test_a_statement_names_the_image_the_cells_and_what_is_in_it(source):
         "digest": {"sha256": base.digest.hex},
     }
     assert {"uri": "pkg:npm/left@1.0.0"} in packages
+
+
+def test_packages_have_the_digests_of_the_files_they_came_in():
+    packages = (
+        Package("deb", "jq", "1:1", "amd64", distro=("debian", "bookworm")),
+        Package("npm", "left", "1"),
+        Package("pypi", "Six_Pack", "1"),
+        Package("pypi", "own", "1"),
+    )
+    hex = Digest.of(b"x").hex
+    inputs = [
+        {"kind": "deb", "name": "jq", "version": "1:1", "digest": f"sha256:{hex}"},
+        {"kind": "python", "name": "six-pack", "version": "1", "digest": f"sha256:{hex}"},
+        {"kind": "npm", "name": "left", "version": "1", "digest": "sha512-AAEC"},
+        {"kind": "python", "name": "own", "version": "1", "digest": None},
+    ]
+    found = {one["uri"]: one.get("digest") for one in _packages(packages, inputs)}
+    assert found == {
+        packages[0].purl: {"sha256": hex},
+        packages[1].purl: {"sha512": "000102"},
+        packages[2].purl: {"sha256": hex},
+        packages[3].purl: None,
+    }
 
 
 def test_the_same_image_has_the_same_statement(source):

@@ -1,0 +1,60 @@
+"""``export`` and ``sbom`` as their users call them."""
+
+import json
+import os
+
+import pytest
+
+from tests.build.test_installed import FILL
+from tests.test_cli import command, write_notebook
+
+pytestmark = pytest.mark.privileged
+
+
+@pytest.fixture
+def env(shared_home, oci_runtime):
+    return {
+        **os.environ,
+        "CONTAINER_KERNEL_HOME": str(shared_home),
+        "CONTAINER_KERNEL_RUNTIME": oci_runtime,
+    }
+
+
+@pytest.fixture
+def notebook(tmp_path):
+    return write_notebook(
+        tmp_path / "nb.ipynb", "%base busybox", f"%%build\n{FILL}", "%base busybox --as other"
+    )
+
+
+def test_export_writes_a_folder_and_says_where(env, notebook, tmp_path):
+    done = command("export", "requirements", notebook, "--stage", "main", "--json", env=env)
+    assert done.returncode == 0, done.stderr
+    path = tmp_path / "requirements"
+    assert json.loads(done.stdout) == {"format": "requirements", "path": str(path)}
+    assert (path / "requirements.txt").read_text().startswith("Six_Pack==1.0")
+    done = command("export", "dockerfile", notebook, "-o", "out", cwd=tmp_path, env=env)
+    assert done.stdout == f"{tmp_path}/out\n"
+    assert (tmp_path / "out/Dockerfile").is_file()
+
+
+def test_what_cannot_be_exported_has_an_exit_code_and_a_hint(env, notebook):
+    done = command("export", "dokerfile", notebook, env=env)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "hint: write dockerfile" in done.stderr
+    done = command("export", "dockerfile", notebook, "--stage", "nowhere", env=env)
+    assert done.returncode == 1
+    assert "no stage called 'nowhere'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_sbom_prints_a_document_of_a_notebook_or_an_image(env, notebook, tmp_path):
+    pytest.importorskip("spdx_tools", reason="the extra `sbom` is not installed")
+    done = command("sbom", notebook, "--stage", "main", env=env)
+    assert done.returncode == 0, done.stderr
+    names = {one["name"] for one in json.loads(done.stdout)["packages"]}
+    assert {"jq", "left", "Six_Pack"} < names
+    file = tmp_path / "bill.json"
+    done = command("sbom", "busybox", "--format", "cyclonedx", "-o", file, env=env)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(file.read_text())["metadata"]["component"]["name"] == "busybox"
