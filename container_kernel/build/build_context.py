@@ -8,6 +8,7 @@ import stat
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from urllib.parse import unquote
 
 from ..errors import CannotExport
 from ..oci.changeset import encode
@@ -68,14 +69,14 @@ class BuildContext:
             if not target.is_symlink():
                 target.symlink_to(entry.link)
         else:
-            with folder.open(source, entry) as file:
-                target.write_bytes(file.read())
+            with folder.open(source, entry) as file, target.open("wb") as copy:
+                shutil.copyfileobj(file, copy)
             target.chmod(stat.S_IMODE(entry.mode) & 0o777)
 
     def download(self, step: Download) -> str:
         """The file that ``%download`` brought, out of the store."""
-        name = step.destination or step.url
-        target = self._new("downloads", os.path.basename(name))
+        name = os.path.basename(unquote(step.url.partition("?")[0]))
+        target = self._new("downloads", name if name not in ("", ".", "..") else "download")
         digest = Digest(step.digest)
         if not self._store.content.has(digest):
             raise CannotExport(
@@ -126,7 +127,7 @@ class BuildContext:
 
     def _text(self, folder: str, name: str, text: str) -> str:
         target = self._new(folder, name)
-        target.write_text(text)
+        target.write_text(text, encoding="utf-8")
         target.chmod(0o644)
         return str(target.relative_to(self._folder))
 

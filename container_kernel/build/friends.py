@@ -55,7 +55,7 @@ def write_repo2docker(
     }
     for name, text in texts.items():
         if text:
-            (to / name).write_text(text)
+            (to / name).write_text(text, encoding="utf-8")
             (to / name).chmod(0o755 if text.startswith("#!") else 0o644)
 
 

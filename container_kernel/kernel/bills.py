@@ -44,9 +44,9 @@ def run(command: Command, context: Context) -> None:
     otherwise = reference or args["stage"] or bench.current or "image"
     listed = of_image(bench, image, otherwise)
     form = args["format"]
-    path = context.directory / (args["output"] or ENDINGS[form])
-    path.write_text(sbom.write(listed, form), encoding="utf-8")
-    screen.show({"text/plain": f"{summary(listed)}\nwritten to {path}"})
+    name = args["output"] or ENDINGS[form]
+    (context.directory / name).write_text(sbom.write(listed, form), encoding="utf-8")
+    screen.show({"text/plain": f"{summary(listed)}\nwritten to {name}"})
 
 
 def summary(listed: sbom.Contents) -> str:

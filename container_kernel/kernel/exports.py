@@ -97,7 +97,8 @@ def run(command: Command, context: Context) -> None:
     source = Source(
         context.workbench, context.directory, args["stage"], screen.on_event, context.cancel
     )
-    screen.show({"text/plain": f"written to {export(source, args.words[0], args['output'])}"})
+    path = export(source, args.words[0], args["output"])
+    screen.show({"text/plain": f"written to {os.path.relpath(path, context.directory)}"})
 
 
 def export(source: Source, name: str, output: str | None) -> Path:
@@ -162,7 +163,8 @@ def _dockerfile(source: Source, folder: Path) -> None:
     bench = source.workbench
     place = Workplace(bench.host, bench.store, Site(None), Limits())
     context = BuildContext(folder, source.directory, place, bench.ledger.journal)
-    (folder / "Dockerfile").write_text(dockerfile.write(source.recipe, context))
+    text = dockerfile.write(source.recipe, context)
+    (folder / "Dockerfile").write_text(text, encoding="utf-8")
 
 
 def _devcontainer(source: Source, folder: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from container_kernel.build import site
 from container_kernel.build.cancel import Cancel
-from container_kernel.build.step import Setting
+from container_kernel.build.step import Download, Setting
 from container_kernel.errors import CannotExport
 from container_kernel.kernel.exports import Source, export
 from container_kernel.kernel.magics import build_items
@@ -256,3 +256,21 @@ def test_images_of_several_layers_are_one_tar(source, folder):
     assert "COPY --from=base --chown=0:0" in text
     with tarfile.open(folder / "dockerfile/base.tar") as tar:
         assert [name for name in tar.getnames() if name.startswith("x")] == ["x", "x/2"]
+
+
+def test_a_download_comes_out_of_the_store(source, folder):
+    drawn_from = source("%base busybox")
+    blob = drawn_from.workbench.store.content.put(b"the file")
+    url = "https://example.org/a/%2e%2e?x"
+    drawn_from.workbench.build(
+        "last",
+        "",
+        (Download(url, str(blob.digest), "/srv/file"),),
+        on_event=drawn_from.on_event,
+        cancel=drawn_from.cancel,
+    )
+    made = export(drawn_from, "dockerfile", None)
+    assert 'COPY --chown=0:0 ["downloads/1/download", "/srv/file"]' in (
+        (made / "Dockerfile").read_text()
+    )
+    assert (made / "downloads/1/download").read_bytes() == b"the file"
