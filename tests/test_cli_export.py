@@ -2,6 +2,9 @@
 
 import json
 import os
+import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -58,3 +61,33 @@ def test_sbom_prints_a_document_of_a_notebook_or_an_image(env, notebook, tmp_pat
     done = command("sbom", "busybox", "--format", "cyclonedx", "-o", file, env=env)
     assert done.returncode == 0, done.stderr
     assert json.loads(file.read_text())["metadata"]["component"]["name"] == "busybox"
+
+
+@pytest.mark.parametrize("oci_runtime", ["crun"], indirect=True)
+def test_a_bundle_runs_with_an_empty_store_and_no_network(env, notebook, tmp_path):
+    """In a network namespace that has nothing but its own loopback."""
+    tools = [shutil.which("unshare"), shutil.which("ip")]
+    if not all(tools):
+        pytest.skip("unshare and ip make a host without a network; one of them is not installed")
+    write_notebook(notebook, "%base busybox", "%%build\necho made >/made", "cat /made")
+    built = command("bundle", notebook, "-o", "nb.tar", "--json", cwd=tmp_path, env=env)
+    assert built.returncode == 0, built.stderr
+    run = f"{sys.executable} -m container_kernel run {tmp_path}/nb.tar -o {tmp_path}/out.ipynb"
+    alone = ["unshare", "--net", "sh", "-c", f"ip link set lo up && exec {run}"]
+    elsewhere = {**env, "CONTAINER_KERNEL_HOME": str(tmp_path / "elsewhere")}
+    for _ in range(2):  # opened once, there the second time
+        done = subprocess.run(alone, env=elsewhere, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        last = json.loads((tmp_path / "out.ipynb").read_text())["cells"][-1]
+        assert last["outputs"][0]["text"] in ("made\n", ["made\n"])
+
+
+@pytest.mark.parametrize("oci_runtime", ["crun"], indirect=True)
+def test_a_bundle_that_is_none_is_refused(env, tmp_path):
+    (tmp_path / "x.tar").write_bytes(b"text")
+    done = command("run", tmp_path / "x.tar", env=env | {"CONTAINER_KERNEL_HOME": f"{tmp_path}/h"})
+    assert done.returncode == 1
+    assert done.stderr.count("error:") == 1
+    assert "Traceback" not in done.stderr
+    done = command("run", tmp_path / "nowhere.tar", env=env)
+    assert done.returncode == 2

@@ -40,8 +40,8 @@ def parser() -> Parser:
     top = Parser(prog="container-kernel", description=_TOP)
     top.add_argument("--version", action="version", version=f"container-kernel {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
-    made = (_run, _build, _verify, _lock, _why, _export, _sbom, _image)
-    for add in (*made, _exec, _shell, _store, _doctor, _install):
+    made = (_run, _build, _verify, _lock, _why, _export, _sbom, _bundle)
+    for add in (*made, _image, _exec, _shell, _store, _doctor, _install):
         add(commands)
     return top
 
@@ -130,6 +130,14 @@ def _sbom(commands: Commands[Parser]) -> None:
     made.add_argument("--stage", metavar="S", help="a stage of the notebook")
     made.add_argument("--format", choices=("spdx", "cyclonedx"), default="spdx")
     made.add_argument("-o", "--output", metavar="FILE", help="where to, else stdout")
+
+
+def _bundle(commands: Commands[Parser]) -> None:
+    about = "write a notebook and its images to one file, which run takes without a network"
+    made = _command(commands, "bundle", "bundle.bundle", about)
+    made.add_argument("notebook", metavar="NOTEBOOK")
+    made.add_argument("-o", "--output", metavar="FILE", help="default NOTEBOOK.bundle.tar")
+    made.add_argument("--open", action="store_true", help="open such a file instead")
 
 
 def _image(commands: Commands[Parser]) -> None:

@@ -8,7 +8,6 @@ from ..build import sbom
 from ..build.installed import packages
 from ..build.source import epoch_of
 from ..runtime.view import View
-from . import images
 
 if TYPE_CHECKING:
     from ..build.events import Image
@@ -22,13 +21,13 @@ ENDINGS = {"spdx": "sbom.spdx.json", "cyclonedx": "sbom.cdx.json"}
 
 
 def contents(source: Source) -> sbom.Contents:
-    """What the image of a stage holds."""
-    return of_image(source.workbench, source.image, source.stage or source.directory.name)
+    """What the image of a stage holds; it is called as the stage is, wherever that was built."""
+    image = source.image
+    return of_image(source.workbench, image, source.stage or source.workbench.current or "")
 
 
-def of_image(workbench: Workbench, image: Image, otherwise: str) -> sbom.Contents:
-    """What an image holds; without a name in the store it is called ``otherwise``."""
-    name = next(iter(images.names_of(workbench.store, image.digest)), otherwise)
+def of_image(workbench: Workbench, image: Image, name: str) -> sbom.Contents:
+    """What an image holds."""
     with View(workbench.host, workbench.store, image.chain_id) as view:
         found = packages(view)
     return sbom.Contents(name, image.digest, found, epoch_of(image.config))
@@ -41,8 +40,7 @@ def run(command: Command, context: Context) -> None:
         image = bench.find_image(reference, context.cancel)
     else:
         image = bench.image(args["stage"], on_event=screen.on_event, cancel=context.cancel)
-    otherwise = reference or args["stage"] or bench.current or "image"
-    listed = of_image(bench, image, otherwise)
+    listed = of_image(bench, image, reference or args["stage"] or bench.current or "")
     form = args["format"]
     name = args["output"] or ENDINGS[form]
     (context.directory / name).write_text(sbom.write(listed, form), encoding="utf-8")

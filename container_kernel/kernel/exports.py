@@ -59,6 +59,12 @@ class Source:
         steps = {name: view.steps for name, view in bench.stages.items()}
         return [self._stage(name, steps) for name in recipe.in_order(steps, wanted)]
 
+    @property
+    def stages(self) -> list[StageRecipe]:
+        """How every stage of the notebook comes about."""
+        steps = {name: view.steps for name, view in self.workbench.stages.items()}
+        return [self._stage(name, steps) for name in steps]
+
     def packages(self, image: Image) -> tuple[Package, ...]:
         """What is installed in an image."""
         from ..build.installed import packages
