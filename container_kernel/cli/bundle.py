@@ -7,22 +7,24 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
-from .. import errors
 from ..build import bundle as bundles
 from ..config import load
-from ..errors import HostError, ImageError, UsageError
+from ..errors import HostError, ImageError, StoreError, UsageError
 from ..folders import remove_tree
 from ..kernel.exports import Source
 from ..runtime import namespace
+from ..runtime.namespace import Namespace
 from ..store.store import Store
 from . import notebook as notebooks
 from .arguments import Options
 from .build import bench
 from .report import Report
 
-_DONE = "opened"
+_NAME = "name"
+_KINDS = {kind.__name__: kind for kind in (HostError, StoreError, UsageError)}
 
 
 def bundle(options: Options, report: Report) -> int:
@@ -56,20 +58,30 @@ def _open(options: Options, report: Report) -> int:
         name = hashlib.file_digest(file, "sha256").hexdigest()[:16]
     place = config.home.with_name(f"{config.home.name}-bundles") / name
     here = namespace.enter(os.environ)
-    if not (place / _DONE).exists():
-        if place.exists():
-            remove_tree(place)
-        (place / "notebook").mkdir(mode=0o700, parents=True)
-        store = Store(place / "store", here.idmap, userxattr=here.is_rootless)
-        try:
-            notebook = bundles.unpack(path, place / "notebook", store)
-        finally:
-            store.close()
-        (place / _DONE).write_text(notebook.name)
-    opened = place / "notebook" / (place / _DONE).read_text()
+    if not place.exists():
+        _unpack(path, place, here)
+    opened = place / "notebook" / (place / _NAME).read_text(encoding="utf-8")
     data = {"notebook": str(opened), "home": str(place / "store")}
     report.result(data, f"{opened}\nrun it with CONTAINER_KERNEL_HOME={data['home']}")
     return 0
+
+
+def _unpack(path: Path, place: Path, here: Namespace) -> None:
+    """Make ``place``, whole: the notebook's folder, the store, and what the notebook is called."""
+    draft = place.with_name(f".{place.name}.{os.urandom(4).hex()}")
+    try:
+        (draft / "notebook").mkdir(mode=0o700, parents=True)
+        store = Store(draft / "store", here.idmap, userxattr=here.is_rootless)
+        try:
+            notebook = bundles.unpack(path, draft / "notebook", store)
+        finally:
+            store.close()
+        (draft / _NAME).write_text(notebook.name, encoding="utf-8")
+        with suppress(OSError):  # whoever opened the same meanwhile has the same
+            draft.rename(place)
+    finally:
+        if draft.exists():
+            remove_tree(draft)
 
 
 def opened(path: Path, report: Report) -> Path:
@@ -86,7 +98,7 @@ def opened(path: Path, report: Report) -> Path:
     except ValueError:
         raise HostError(f"{path.name} cannot be opened: {done.stderr.strip()}") from None
     if error := found.get("error"):
-        kind = getattr(errors, error["type"], ImageError)
+        kind = _KINDS.get(error["type"], ImageError)
         raise kind(error["message"], hint=error["hint"])
     os.environ["CONTAINER_KERNEL_HOME"] = found["home"]
     return Path(found["notebook"])

@@ -134,8 +134,16 @@ def built_by_docker(context, tmp_path):
     (tmp_path / "empty").mkdir()
     try:
         with peers.docker(tmp_path / "empty") as peer:
-            os.environ["DOCKER_BUILDKIT"] = "1"
-            run(*peer.command, "build", "--quiet", "--network=none", "--tag=out", context)
+            run(
+                "env",
+                "DOCKER_BUILDKIT=1",
+                *peer.command,
+                "build",
+                "--quiet",
+                "--network=none",
+                "--tag=out",
+                context,
+            )
             (inspected,) = json.loads(run(*peer.command, "inspect", "out"))
             layers = inspected["GraphDriver"]["Data"]
             lower = ":".join([layers["UpperDir"], layers["LowerDir"]])
