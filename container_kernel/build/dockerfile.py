@@ -140,7 +140,7 @@ class _Writer:
         if step.net == "none":
             self._add("# It needs no network.")
         mounts = [_cache(path) for path in step.cache]
-        if len(step.body) < _LONGEST_SCRIPT and not step.body.startswith("#!"):
+        if len(json.dumps(step.body)) < _LONGEST_SCRIPT and not step.body.startswith("#!"):
             self._add(_run(_arguments(step.body), mounts))
             return
         first = shlex.split(step.body.partition("\n")[0][2:]) if step.body[:2] == "#!" else []

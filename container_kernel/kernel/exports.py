@@ -126,7 +126,7 @@ def export(source: Source, name: str, output: str | None) -> Path:
             draft.mkdir()
             (draft / _MARK).write_text(_MARKED)
         form.write(source, draft)
-        if target.is_dir():
+        if form.is_folder and target.is_dir():
             remove_tree(target)
         draft.rename(target)
     except OSError as error:
@@ -150,9 +150,10 @@ def check(name: str) -> Format:
 
 def _check_ours(target: Path) -> None:
     """Return if nothing is lost when ``target`` is replaced."""
-    if os.path.lexists(target) and not (target / _MARK).is_file():
-        if target.is_dir() and not target.is_symlink() and not any(target.iterdir()):
-            return
+    is_folder = target.is_dir() and not target.is_symlink()
+    if is_folder and ((target / _MARK).is_file() or not any(target.iterdir())):
+        return
+    if os.path.lexists(target):
         raise CannotExport(
             f"{target} is there already, and no export wrote it",
             hint="choose another folder with -o, or move that one away",

@@ -15,7 +15,7 @@ import pytest
 from container_kernel.build import site
 from container_kernel.build.cancel import Cancel
 from container_kernel.build.step import Download, Setting
-from container_kernel.errors import CannotExport
+from container_kernel.errors import CannotExport, CellError
 from container_kernel.kernel.exports import Source, export
 from container_kernel.kernel.magics import build_items
 from container_kernel.runtime.view import View
@@ -235,8 +235,14 @@ def test_an_export_is_replaced_and_what_is_not_ours_is_kept(source, folder):
     (folder / "mine/file").write_text("")
     with pytest.raises(CannotExport, match="no export wrote it"):
         export(drawn_from, "dockerfile", "mine")
+    (folder / "way").symlink_to(first)
+    with pytest.raises(CannotExport, match="no export wrote it"):
+        export(drawn_from, "dockerfile", "way")
+    with pytest.raises(CellError, match="cannot be written"):
+        export(drawn_from, "provenance", "mine")
+    assert (folder / "mine/file").exists()
     assert sorted(path.name for path in folder.iterdir()) == [
-        *("data", "dockerfile", "mine", "more.txt")
+        *("data", "dockerfile", "mine", "more.txt", "way")
     ]
 
 
