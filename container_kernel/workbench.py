@@ -93,8 +93,7 @@ class Workbench:
     @property
     def stages(self) -> dict[str, StageView]:
         """All stages, in the order they were started."""
-        stages = self._stages.by_name
-        return {name: stage.view(self._image_of(stage)) for name, stage in stages.items()}
+        return {s.name: s.view(self._image_of(s)) for s in self._stages.by_name.values()}
 
     @property
     def stage_names(self) -> list[str]:
