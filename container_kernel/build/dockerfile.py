@@ -104,7 +104,7 @@ class _Writer:
         elif isinstance(step, Packages):
             self._packages(step, made)
         else:
-            self._shell(step)
+            self._shell(step, made)
 
     def _copy(self, step: Copy, made: Made, names: Mapping[str, str]) -> None:
         if step.from_stage is None:
@@ -136,7 +136,10 @@ class _Writer:
         root = _user("0:0") if user else []
         self._add(*root, _run(_arguments(command.script), mounts), *_user(user))
 
-    def _shell(self, step: Shell) -> None:
+    def _shell(self, step: Shell, made: Made) -> None:
+        for key in ("mounts", "secrets", "devices", "ssh"):
+            if getattr(step, key):
+                _refuse(made, f"it is given {key} from outside")
         if step.net == "none":
             self._add("# It needs no network.")
         mounts = [_cache(path) for path in step.cache]

@@ -88,7 +88,9 @@ def _asked(step: Step, manager: str) -> list[str]:
 
 
 def _post_build(step: Step) -> list[str]:
-    if isinstance(step, Shell) and not step.body.startswith("#!"):
+    if isinstance(step, Shell) and not (
+        step.body.startswith("#!") or step.mounts or step.secrets or step.devices or step.ssh
+    ):
         # In a shell of its own, as here: what one sets, the next does not see.
         return [f"\n# {step.title}\n(\n{step.body}\n)\n"]
     if isinstance(step, Packages):

@@ -14,6 +14,7 @@ from typing import Any
 from .. import __version__
 from ..oci.digest import Digest
 from ..record import fields
+from ..runtime.mounts import Wish
 from .events import Image
 from .installed import Package
 from .recipe import Made, StageRecipe
@@ -115,9 +116,16 @@ def _stage(stage: StageRecipe) -> dict[str, Any]:
 def _step(made: Made) -> dict[str, Any]:
     step = made.step
     said = {name: getattr(step, name) for name in fields(type(step))}
-    parts = {key: list(v) if isinstance(v, tuple) else v for key, v in said.items() if v}
+    parts = {key: _plain(value) for key, value in said.items() if value}
     result = {"layer": str(made.layer.diff_id)} if made.layer else {}
     return {"kind": type(step).__name__.lower(), **parts, **result}
+
+
+def _plain(value: object) -> object:
+    """As JSON has it; a mount as it was written."""
+    if not isinstance(value, tuple):
+        return value
+    return [one.text if isinstance(one, Wish) else one for one in value]
 
 
 def _named(digest: Digest) -> dict[str, str]:

@@ -14,7 +14,9 @@ import pytest
 
 from container_kernel.build import site
 from container_kernel.build.cancel import Cancel
-from container_kernel.build.step import Download, Setting
+from container_kernel.build.dockerfile import _Writer
+from container_kernel.build.recipe import Made
+from container_kernel.build.step import Download, Setting, Shell
 from container_kernel.errors import CannotExport, CellError
 from container_kernel.kernel.exports import Source, export
 from container_kernel.kernel.magics import build_items
@@ -219,6 +221,12 @@ def test_a_step_without_words_is_refused_by_name(source, folder, cell, named):
         export(source("%base busybox", cell), "dockerfile", None)
     assert named in caught.value.message
     assert not (folder / "dockerfile").exists()
+
+
+def test_what_is_given_from_outside_is_refused():
+    step = Shell("true\n", name="inside", secrets=("token",))
+    with pytest.raises(CannotExport, match=r"%%build inside .* secrets from outside"):
+        _Writer(None)._step(Made(step, None), {})
 
 
 def test_an_export_is_replaced_and_what_is_not_ours_is_kept(source, folder):

@@ -7,11 +7,14 @@ import subprocess
 import pytest
 
 from container_kernel.build.installed import Package
-from container_kernel.build.provenance import _packages
+from container_kernel.build.provenance import _packages, _step
+from container_kernel.build.recipe import Made
+from container_kernel.build.step import Shell
 from container_kernel.errors import CannotExport, ImageError
 from container_kernel.kernel.exports import export
 from container_kernel.oci.digest import Digest
 from container_kernel.oci.spec import Index, Manifest
+from container_kernel.runtime.mounts import Wish
 from container_kernel.transfer.load import load
 from container_kernel.transfer.referrer import attach
 from tests.build.test_dockerfile import source
@@ -66,6 +69,11 @@ def test_packages_have_the_digests_of_the_files_they_came_in():
         packages[2].purl: {"sha256": hex},
         packages[3].purl: None,
     }
+
+
+def test_a_mount_is_said_as_it_was_written():
+    step = Shell("true\n", mounts=(Wish("path", "data", "/data"),))
+    assert json.loads(json.dumps(_step(Made(step, None))))["mounts"] == ["data:/data"]
 
 
 def test_the_same_image_has_the_same_statement(source):
