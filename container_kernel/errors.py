@@ -8,6 +8,7 @@ ContainerKernelError
 │   ├── BaseNotFound       .reference
 │   ├── InputNotFound      a file that %copy or -r names
 │   ├── DigestMismatch     .expected .found
+│   ├── CannotExport       another tool's format has no words for it
 │   ├── StepFailed         .exit_code .tail
 │   ├── LockBroken         the lock beside the notebook cannot be used
 │   ├── LockDrift          what would be built is not what the lock names
@@ -102,6 +103,10 @@ class DigestMismatch(CellError):
         self.hint = "check the URL; if the new content is right, put its digest into the cell"
         self.expected = expected
         self.found = found
+
+
+class CannotExport(CellError):
+    """Another tool's format has no words for a step, or for what is in an image."""
 
 
 class StepFailed(CellError):

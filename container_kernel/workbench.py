@@ -93,10 +93,7 @@ class Workbench:
     @property
     def stages(self) -> dict[str, StageView]:
         """All stages, in the order they were started."""
-        return {
-            name: StageView(name, stage.base.reference, self._image_of(stage), stage.is_stale)
-            for name, stage in self._stages.by_name.items()
-        }
+        return {s.name: s.view(self._image_of(s)) for s in self._stages.by_name.values()}
 
     @property
     def stage_names(self) -> list[str]:
@@ -248,8 +245,7 @@ class Workbench:
 
     def tag(self, name: str, stage: str | None = None) -> Image:
         """Name the stage's image as it was built last."""
-        found = self._stages.find(stage)
-        image = self._image_of(found)
+        image = self._image_of(self._stages.find(stage))
         if image is None:
             raise CellError("nothing is built yet", hint="run the build cells first")
         self.store.tags.set(name, image.digest)
@@ -280,6 +276,10 @@ class Workbench:
     def ledger(self) -> Ledger:
         """What layers were made of, and how each step was decided last."""
         return self._builder.ledger
+
+    def base_image(self, stage: str, cancel: Cancel) -> Image:
+        """The image that a stage starts from."""
+        return self._builder.make_base(self._stages.find(stage).base.reference, cancel)
 
     def close(self) -> None:
         """End every container and close the store. What was built is remembered."""

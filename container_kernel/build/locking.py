@@ -30,7 +30,7 @@ def lock_of(images: Mapping[str, Image], stages: Mapping[str, Stage], journal: J
 def _stage(stage: Stage, image: Image, journal: Journal) -> LockedStage:
     base = stage.trail.base
     assert base is not None
-    steps = tuple(_step(layer, journal) for layer in _on(base, image.layers))
+    steps = tuple(locked_step(layer, journal) for layer in _on(base, image.layers))
     return LockedStage(stage.base.reference, base, steps, image.digest)
 
 
@@ -43,7 +43,12 @@ def _on(base: object, layers: tuple[Layer, ...]) -> Iterator[Layer]:
         is_above = is_above or layer.chain_id == base
 
 
-def _step(layer: Layer, journal: Journal) -> LockedStep:
+def locked_step(layer: Layer, journal: Journal) -> LockedStep:
+    """What a layer was made of.
+
+    Raises:
+        LockBroken: this store does not know.
+    """
     parts = journal.parts(layer.key)
     inputs = journal.inputs(layer.key, layer.diff_id)
     if inputs is None:

@@ -315,7 +315,7 @@ class Solver:
             raise
 
     def _place_copies(self, step: Copy, placer: Placer, workdir: str) -> None:
-        destination = _destination(step.destination, workdir)
+        destination = copy_destination(step.destination, workdir)
         if step.from_stage is None:
             folder = Folder.of_notebook(self._directory)
             before = folder.digest(step.sources)
@@ -340,7 +340,7 @@ class Solver:
 
     def _place_download(self, step: Download, placer: Placer, workdir: str) -> None:
         name = posixpath.basename(unquote(step.url.partition("?")[0]))
-        destination = _destination(step.destination or "./", workdir)
+        destination = copy_destination(step.destination or "./", workdir)
         if destination.endswith("/") or placer.is_folder(destination):
             destination = posixpath.join(destination, name or "download")
         with self._store.content.open(Digest(step.digest)) as blob:
@@ -371,7 +371,7 @@ def layer_of(
     return Layer(diff_id, chain_id, size, title, seconds, cached=cached, key=key)
 
 
-def _destination(path: str, workdir: str) -> str:
+def copy_destination(path: str, workdir: str) -> str:
     """Absolute in the image; a final slash is kept, it means "into this folder"."""
     whole = posixpath.normpath(posixpath.join("/", workdir, path))
     ends_in_folder = path.endswith("/") or path in (".", "..")

@@ -55,7 +55,7 @@ class Bases:
         definition = definitions(self._folders, mentioning=reference).get(reference)
         if definition:
             return self._bootstrapped(definition)
-        if _is_path(reference):
+        if is_path(reference):
             return None
         digest = self._store.find_image(reference)
         return self._of_image(digest) if digest else None
@@ -69,7 +69,7 @@ class Bases:
         definition = definitions(self._folders, mentioning=reference).get(reference)
         if definition:
             return self._bootstrap(definition, on_log, cancel)
-        if _is_path(reference):
+        if is_path(reference):
             return self._from_path((self._directory / reference).resolve(), on_log)
         digest = self._store.find_image(reference)
         if digest is None and (named := remote(reference)):
@@ -145,10 +145,11 @@ class Bases:
 
 def is_made_here(reference: str, folders: Sequence[Path]) -> bool:
     """Whether a base is made from its definition or read from a file, whatever the store has."""
-    return _is_path(reference) or reference in definitions(folders, mentioning=reference)
+    return is_path(reference) or reference in definitions(folders, mentioning=reference)
 
 
-def _is_path(reference: str) -> bool:
+def is_path(reference: str) -> bool:
+    """Whether a base is read from a file."""
     endings = (".ipynb", ".tar", ".tar.gz", ".tar.zst")
     return reference.startswith(("/", "./", "../")) or reference.endswith(endings)
 

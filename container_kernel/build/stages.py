@@ -51,6 +51,11 @@ class Stage:
         """True when what is built is not what the cells say."""
         return self.progress is None or self.solved != self.wanted
 
+    def view(self, image: Image | None) -> StageView:
+        """What it looks like to others, with the image they may know."""
+        steps = tuple(step for cell in self.cells for step in cell.steps)
+        return StageView(self.name, self.base.reference, image, self.is_stale, steps)
+
     def position(self, identity: str) -> int | None:
         """Where a cell is in the chain."""
         return next((i for i, cell in enumerate(self.cells) if cell.identity == identity), None)
@@ -90,6 +95,7 @@ class StageView:
     base: str
     image: Image | None
     is_stale: bool
+    steps: tuple[Step, ...] = ()
 
 
 class Stages:

@@ -40,8 +40,8 @@ def parser() -> Parser:
     top = Parser(prog="container-kernel", description=_TOP)
     top.add_argument("--version", action="version", version=f"container-kernel {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
-    made = (_run, _build, _verify, _lock, _why, _image, _exec, _shell, _store, _doctor, _install)
-    for add in made:
+    made = (_run, _build, _verify, _lock, _why, _export, _sbom, _bundle)
+    for add in (*made, _image, _exec, _shell, _store, _doctor, _install):
         add(commands)
     return top
 
@@ -112,6 +112,32 @@ def _why(commands: Commands[Parser]) -> None:
     made = _command(commands, "why", "records.why", "say why steps were cached or had to run")
     made.add_argument("notebook", metavar="NOTEBOOK")
     made.add_argument("cell", metavar="CELL", nargs="?", help="a step's number, cell id or title")
+
+
+def _export(commands: Commands[Parser]) -> None:
+    about = "write a notebook's environment in another tool's words"
+    made = _command(commands, "export", "export.export", about)
+    made.add_argument("format", metavar="FORMAT", help="such as dockerfile or requirements")
+    made.add_argument("notebook", metavar="NOTEBOOK")
+    made.add_argument("--stage", metavar="S", help="a stage, instead of the last one used")
+    made.add_argument("-o", "--output", metavar="PATH", help="where to, else beside the notebook")
+
+
+def _sbom(commands: Commands[Parser]) -> None:
+    about = "print a bill of materials: every package in an image"
+    made = _command(commands, "sbom", "export.sbom", about)
+    made.add_argument("image", metavar="NOTEBOOK|IMAGE")
+    made.add_argument("--stage", metavar="S", help="a stage of the notebook")
+    made.add_argument("--format", choices=("spdx", "cyclonedx"), default="spdx")
+    made.add_argument("-o", "--output", metavar="FILE", help="where to, else stdout")
+
+
+def _bundle(commands: Commands[Parser]) -> None:
+    about = "write a notebook and its images to one file, which run takes without a network"
+    made = _command(commands, "bundle", "bundle.bundle", about)
+    made.add_argument("notebook", metavar="NOTEBOOK")
+    made.add_argument("-o", "--output", metavar="FILE", help="default NOTEBOOK.bundle.tar")
+    made.add_argument("--open", action="store_true", help="open such a file instead")
 
 
 def _image(commands: Commands[Parser]) -> None:

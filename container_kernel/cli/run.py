@@ -90,7 +90,7 @@ def run(options: Options, report: Report) -> int:
     """Execute; write the executed notebook, also when a cell failed."""
     import nbformat
 
-    path = notebooks.path_of(options.notebook)
+    path = _path(options.notebook, report)
     output = Path(options.output).absolute() if options.output else None
     if output and not output.parent.is_dir():
         raise UsageError(f"the folder of {options.output} does not exist")
@@ -107,6 +107,15 @@ def run(options: Options, report: Report) -> int:
         if output:
             nbformat.write(notebook, output)  # type: ignore[no-untyped-call]
     return _tell(outcome, time.monotonic() - started, report)
+
+
+def _path(name: str, report: Report) -> Path:
+    """The notebook that is asked for, taken out of its bundle if it is in one."""
+    if not name.endswith(".tar"):
+        return notebooks.path_of(name)
+    from .bundle import opened
+
+    return opened(Path(name).absolute(), report)
 
 
 async def _execute(notebook: Any, path: Path, progress: Progress, options: Options) -> Outcome:

@@ -230,6 +230,29 @@ _COMMANDS = (
     Magic(name="verify", summary="Build everything once more and compare, to the bit.",
           details="In a store of its own, from nothing. If a layer differs, the files in it that "
           "do so are shown, and the likely cause.", flags=(_JSON,), example="%verify"),
+    Magic(
+        name="export", takes="FORMAT", example="%export dockerfile", flags=(
+            _STAGE,
+            Flag("--output", "where to, instead of a folder named after the format", "PATH", "-o",
+                 kind="path"),
+        ),
+        summary="Write the environment in another tool's words.",
+        details="Formats: dockerfile and devcontainer (for docker and buildah), repo2docker, "
+        "requirements (requirements.txt and apt.txt, exact), provenance (an in-toto statement), "
+        "attested (an OCI layout with bill of materials and provenance).",
+    ),
+    Magic(
+        name="sbom", takes="[IMAGE]", kind="tag", example="%sbom --format cyclonedx", flags=(
+            _STAGE,
+            Flag("--format", "default spdx", "spdx|cyclonedx", choices=("spdx", "cyclonedx"),
+                 default="spdx"),
+            Flag("--output", "the file, instead of sbom.spdx.json or sbom.cdx.json", "FILE", "-o",
+                 kind="path"),
+        ),
+        summary="Write a bill of materials: every package in the image.",
+        details="Debian's, Python's and Node's packages, with versions, package URLs, and licences "
+        "where the image names them.",
+    ),
     Magic(name="tag", takes="NAME", summary="Give the image a name.", flags=(_STAGE,), kind="tag",
           details="A name without a tag means NAME:latest.", example="%tag iris:1.0"),
     Magic(name="images", summary="List the images in the store.", flags=(_JSON,),

@@ -198,6 +198,18 @@ def _path(name: str, context: Context) -> Path:
     return context.directory / Path(name).expanduser()
 
 
+def _export(command: Command, context: Context) -> None:
+    from . import exports
+
+    exports.run(command, context)
+
+
+def _sbom(command: Command, context: Context) -> None:
+    from . import bills
+
+    bills.run(command, context)
+
+
 # Running
 
 
@@ -285,6 +297,8 @@ _VERBS: dict[str, Callable[[Command, Context], None]] = {
     "verify": _verify,
     "image push": _image_push,
     "image pull": _image_pull,
+    "export": _export,
+    "sbom": _sbom,
     "sh": _sh,
     "run": _run,
     "limits": _limits,

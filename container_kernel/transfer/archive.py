@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 OCI_ARCHIVE, DOCKER_ARCHIVE, OCI_FOLDER = "oci-archive", "docker-archive", "oci"
 FORMATS = (OCI_ARCHIVE, DOCKER_ARCHIVE, OCI_FOLDER)
+Member = tuple[str, int, Callable[[Write], object]]
+"""A file in an archive: its name, its size, and what writes it."""
 
 
 def save(
@@ -45,23 +47,63 @@ def save(
         UsageError: ``path`` cannot be written.
     """
     image = Outgoing(store, image_digest)
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        if format == OCI_FOLDER:
-            _save_layout(image, _Folder(draft), ref)
+    if format == OCI_FOLDER:
+        draft = _draft(path)
+        try:
+            _save_layout({image: ref}, _Folder(draft))
             _replace_folder(draft, path)
-            return
+        except OSError as error:
+            raise _cannot_write(path, error) from error
+        finally:
+            if draft.is_dir():
+                shutil.rmtree(draft)
+        return
+    with _tar(path) as output:
+        if format == DOCKER_ARCHIVE:
+            _save_docker(image, output, ref)
+        else:
+            _save_layout({image: ref}, output)
+
+
+def save_all(
+    images: Sequence[Digest], path: Path, members: Iterable[Member], *, store: Store
+) -> None:
+    """Write several images, without names, and what else is given, to one OCI archive.
+
+    Raises:
+        StoreError: a layer of an image is missing or damaged; nothing is written.
+        UsageError: ``path`` cannot be written.
+    """
+    with _tar(path) as output:
+        for member in members:
+            output.member(*member)
+        _save_layout({Outgoing(store, digest): None for digest in images}, output)
+
+
+@contextmanager
+def _tar(path: Path) -> Iterator[_Tar]:
+    """A tar that gets its name when it is whole."""
+    draft = _draft(path)
+    try:
         with draft.open("xb") as file:
             output = _Tar(file.write)
-            (_save_docker if format == DOCKER_ARCHIVE else _save_layout)(image, output, ref)
+            yield output
             output.finish()
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
     except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror}") from error
+        raise _cannot_write(path, error) from error
     finally:
-        shutil.rmtree(draft) if draft.is_dir() else draft.unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
+
+
+def _draft(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+
+
+def _cannot_write(path: Path, error: OSError) -> UsageError:
+    return UsageError(f"{path} cannot be written: {error.strerror}")
 
 
 class _Output(Protocol):
@@ -107,24 +149,37 @@ class _Tar:
         self._write(bytes(2 * tar.BLOCK))
 
 
-def _save_layout(image: Outgoing, output: _Output, ref: str | None) -> None:
+def _save_layout(images: Mapping[Outgoing, str | None], output: _Output) -> None:
+    """The blobs of all images, each once, and an index of them."""
     written: set[Digest] = set()
-    for number, layer in enumerate(image.manifest.layers):
-        if layer.digest not in written:
-            written.add(layer.digest)
-            blob = partial(image.blob, number)
-            output.member(_blob_name(layer.digest), layer.size, blob)
-    _bytes(output, _blob_name(image.manifest.config.digest), image.config_data)
-    _bytes(output, _blob_name(image.digest), image.manifest_data)
-    described = Descriptor(
+
+    def once(digest: Digest, size: int, write_to: Callable[[Write], object]) -> None:
+        if digest not in written:
+            written.add(digest)
+            output.member(_blob_name(digest), size, write_to)
+
+    for image in images:
+        for number, layer in enumerate(image.manifest.layers):
+            once(layer.digest, layer.size, partial(image.blob, number))
+        for data in (image.config_data, image.manifest_data):
+            once(Digest.of(data), len(data), partial(_write, data))
+    described = tuple(_described(image, ref) for image, ref in images.items())
+    _bytes(output, "index.json", Index(described, media_type=MediaType.INDEX).to_json())
+    _bytes(output, "oci-layout", canonical({"imageLayoutVersion": "1.0.0"}))
+
+
+def _described(image: Outgoing, ref: str | None) -> Descriptor:
+    return Descriptor(
         media_type=image.manifest.media_type,
         digest=image.digest,
         size=len(image.manifest_data),
         platform=image.config.platform,
         annotations={REF_NAME: ref} if ref else {},
     )
-    _bytes(output, "index.json", Index((described,), media_type=MediaType.INDEX).to_json())
-    _bytes(output, "oci-layout", canonical({"imageLayoutVersion": "1.0.0"}))
+
+
+def _write(data: bytes, write: Write) -> None:
+    write(data)
 
 
 def _save_docker(image: Outgoing, output: _Output, ref: str | None) -> None:
@@ -141,7 +196,7 @@ def _save_docker(image: Outgoing, output: _Output, ref: str | None) -> None:
 
 
 def _bytes(output: _Output, name: str, data: bytes) -> None:
-    output.member(name, len(data), lambda write: write(data))
+    output.member(name, len(data), partial(_write, data))
 
 
 def _blob_name(digest: Digest) -> str:

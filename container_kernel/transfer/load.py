@@ -30,6 +30,7 @@ from .intake import (
     check_types,
     choose,
 )
+from .referrer import is_referrer
 from .source import Archive, Source, open_source
 
 if TYPE_CHECKING:
@@ -80,9 +81,10 @@ class _Layout:
         if not version.text("imageLayoutVersion").startswith("1."):
             raise ImageError("oci-layout: its version is not 1")
         index = Index.from_json(self._read("index.json"))
-        if not index.manifests:
+        images = [one for one in index.manifests if not is_referrer(one)]
+        if not images:
             raise ImageError("it holds no image")
-        for descriptor in index.manifests:
+        for descriptor in images:
             yield self._name(descriptor), self._image(descriptor, 0)
 
     def _image(self, descriptor: Descriptor, depth: int) -> Digest:

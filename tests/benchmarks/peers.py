@@ -74,9 +74,9 @@ def docker(rootfs: Path) -> Iterator[Docker]:
         peer = Docker((str(client), "--host", socket))
         try:
             wait_until_up(peer, server)
-            tar = subprocess.Popen(["tar", "-C", rootfs, "-c", "."], stdout=subprocess.PIPE)
-            subprocess.run([*peer.command, "import", "-", peer.base], stdin=tar.stdout,
-                           stdout=subprocess.DEVNULL, check=True)  # fmt: skip
+            with subprocess.Popen(["tar", "-C", rootfs, "-c", "."], stdout=subprocess.PIPE) as tar:
+                subprocess.run([*peer.command, "import", "-", peer.base], stdin=tar.stdout,
+                               stdout=subprocess.DEVNULL, check=True)  # fmt: skip
             yield peer
         finally:
             server.terminate()

@@ -221,3 +221,12 @@ def test_a_base_that_changed_since_is_the_one_that_runs(open_notebook):
     again.run("%base busybox")
     again.run("%env WORD=two")
     assert again.text("echo $WORD").strip() == "two"
+
+
+def test_an_environment_is_exported_and_listed(kernel, tmp_path):
+    assert "written to" in kernel.text("%export dockerfile --stage main")
+    assert "FROM base AS main" in (tmp_path / "dockerfile/Dockerfile").read_text()
+    assert "has 0 packages" in kernel.text("%sbom")
+    assert (tmp_path / "sbom.spdx.json").is_file()
+    reply, _ = kernel.run("%export dokerfile")
+    assert (reply["status"], reply["ename"]) == ("error", "BadArguments")

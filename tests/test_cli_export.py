@@ -1,0 +1,93 @@
+"""``export`` and ``sbom`` as their users call them."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.build.test_installed import FILL
+from tests.test_cli import command, write_notebook
+
+pytestmark = pytest.mark.privileged
+
+
+@pytest.fixture
+def env(shared_home, oci_runtime):
+    return {
+        **os.environ,
+        "CONTAINER_KERNEL_HOME": str(shared_home),
+        "CONTAINER_KERNEL_RUNTIME": oci_runtime,
+    }
+
+
+@pytest.fixture
+def notebook(tmp_path):
+    return write_notebook(
+        tmp_path / "nb.ipynb", "%base busybox", f"%%build\n{FILL}", "%base busybox --as other"
+    )
+
+
+def test_export_writes_a_folder_and_says_where(env, notebook, tmp_path):
+    done = command("export", "requirements", notebook, "--stage", "main", "--json", env=env)
+    assert done.returncode == 0, done.stderr
+    path = tmp_path / "requirements"
+    assert json.loads(done.stdout) == {"format": "requirements", "path": str(path)}
+    assert (path / "requirements.txt").read_text().startswith("Six_Pack==1.0")
+    done = command("export", "dockerfile", notebook, "-o", "out", cwd=tmp_path, env=env)
+    assert done.stdout == f"{tmp_path}/out\n"
+    assert (tmp_path / "out/Dockerfile").is_file()
+
+
+def test_what_cannot_be_exported_has_an_exit_code_and_a_hint(env, notebook):
+    done = command("export", "dokerfile", notebook, env=env)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "hint: write dockerfile" in done.stderr
+    done = command("export", "dockerfile", notebook, "--stage", "nowhere", env=env)
+    assert done.returncode == 1
+    assert "no stage called 'nowhere'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_sbom_prints_a_document_of_a_notebook_or_an_image(env, notebook, tmp_path):
+    pytest.importorskip("spdx_tools", reason="the extra `sbom` is not installed")
+    done = command("sbom", notebook, "--stage", "main", env=env)
+    assert done.returncode == 0, done.stderr
+    names = {one["name"] for one in json.loads(done.stdout)["packages"]}
+    assert {"jq", "left", "Six_Pack"} < names
+    file = tmp_path / "bill.json"
+    done = command("sbom", "busybox", "--format", "cyclonedx", "-o", file, env=env)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(file.read_text())["metadata"]["component"]["name"] == "busybox"
+
+
+@pytest.mark.parametrize("oci_runtime", ["crun"], indirect=True)
+def test_a_bundle_runs_with_an_empty_store_and_no_network(env, notebook, tmp_path):
+    """In a network namespace that has nothing but its own loopback."""
+    tools = [shutil.which("unshare"), shutil.which("ip")]
+    if not all(tools):
+        pytest.skip("unshare and ip make a host without a network; one of them is not installed")
+    write_notebook(notebook, "%base busybox", "%%build\necho made >/made", "cat /made")
+    built = command("bundle", notebook, "-o", "nb.tar", "--json", cwd=tmp_path, env=env)
+    assert built.returncode == 0, built.stderr
+    run = f"{sys.executable} -m container_kernel run {tmp_path}/nb.tar -o {tmp_path}/out.ipynb"
+    alone = ["unshare", "--net", "sh", "-c", f"ip link set lo up && exec {run}"]
+    elsewhere = {**env, "CONTAINER_KERNEL_HOME": str(tmp_path / "elsewhere")}
+    for _ in range(2):  # opened once, there the second time
+        done = subprocess.run(alone, env=elsewhere, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        last = json.loads((tmp_path / "out.ipynb").read_text())["cells"][-1]
+        assert last["outputs"][0]["text"] in ("made\n", ["made\n"])
+
+
+@pytest.mark.parametrize("oci_runtime", ["crun"], indirect=True)
+def test_a_bundle_that_is_none_is_refused(env, tmp_path):
+    (tmp_path / "x.tar").write_bytes(b"text")
+    done = command("run", tmp_path / "x.tar", env=env | {"CONTAINER_KERNEL_HOME": f"{tmp_path}/h"})
+    assert done.returncode == 1
+    assert done.stderr.count("error:") == 1
+    assert "Traceback" not in done.stderr
+    done = command("run", tmp_path / "nowhere.tar", env=env)
+    assert done.returncode == 2
