@@ -327,16 +327,12 @@ class Workbench:
         if digest is None:
             return None
         config = self.store.image_config(self.store.manifest(digest))
-        found = self._forecast(known.current or Base.stage, self.store.image_chain(config), config)
+        found = Forecast(known.current or Base.stage, self.store.image_chain(config), config)
         if early is not None and found == forecast.of(*early):
             self.lives.adopt(*early)
         else:
             forecast.write(self.store.home, forecast.name_of(self.notebook, image), found)
         return found.stage, self.lives.on(found.stage, found.chain_id, config)
-
-    def _forecast(self, stage: str, chain: Digest, config: ImageConfig) -> Forecast:
-        """With the limits of the next kernel, which nobody has told of others yet."""
-        return Forecast(stage, chain, config, self.config.run_limits({}))
 
     def kernel_of(self, chain_id: Digest) -> str | None:
         """What the kernel on that image said of itself, as ``remember_kernel`` was told."""
@@ -350,7 +346,7 @@ class Workbench:
         memory.write(self.store.index, self.notebook, self._stages)
         stage = self._stages.find(None)
         if image := stage.image:
-            found = self._forecast(stage.name, image.chain_id, image.config)
+            found = Forecast(stage.name, image.chain_id, image.config)
             forecast.write(self.store.home, forecast.name_of(self.notebook), found)
 
     # ------------------------------------------------------------ solving

@@ -11,13 +11,12 @@ import binascii
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import ContainerKernelError
 from ..oci.digest import Digest
 from ..oci.image_config import ImageConfig
-from ..record import asdict, record
-from ..runtime.limits import Limits
+from ..record import record
 
 if TYPE_CHECKING:
     from ..runtime.live import Live
@@ -25,12 +24,11 @@ if TYPE_CHECKING:
 
 @record
 class Forecast:
-    """The first container: its stage, what it stands on, its limits."""
+    """The first container: its stage, and the image it stands on."""
 
     stage: str
     chain_id: Digest
     config: ImageConfig
-    limits: Limits
 
 
 def name_of(notebook: Path | None, image: str | None = None) -> str:
@@ -40,7 +38,7 @@ def name_of(notebook: Path | None, image: str | None = None) -> str:
 
 def of(stage: str, live: Live) -> Forecast:
     """What forecasts such a container."""
-    return Forecast(stage, live.chain_id, live.config, live.limits)
+    return Forecast(stage, live.chain_id, live.config)
 
 
 def read(home: Path, name: str) -> Forecast | None:
@@ -56,8 +54,7 @@ def read(home: Path, name: str) -> Forecast | None:
         if said["name"] != name or said["store"] != _store(home):
             return None
         config = ImageConfig.from_json(said["config"].encode())
-        limits = _limits_of(**said["limits"])
-        return Forecast(said["stage"], Digest(said["chain_id"]), config, limits)
+        return Forecast(said["stage"], Digest(said["chain_id"]), config)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ContainerKernelError):
         return None
 
@@ -70,7 +67,6 @@ def write(home: Path, name: str, forecast: Forecast) -> None:
         "stage": forecast.stage,
         "chain_id": str(forecast.chain_id),
         "config": forecast.config.to_json().decode(),
-        "limits": _said_of(forecast.limits),
     }
     file = _file(home, name)
     fresh = file.with_suffix(f".{os.getpid()}")
@@ -80,14 +76,6 @@ def write(home: Path, name: str, forecast: Forecast) -> None:
         fresh.rename(file)
     except OSError:
         return
-
-
-def _said_of(limits: Limits) -> dict[str, Any]:
-    return asdict(limits) | {"disk": limits.disk and str(limits.disk)}
-
-
-def _limits_of(*, disk: str | None, cpuset: list[int], **others: Any) -> Limits:
-    return Limits(disk=Path(disk) if disk else None, cpuset=tuple(cpuset), **others)
 
 
 def _file(home: Path, name: str) -> Path:

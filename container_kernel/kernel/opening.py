@@ -52,13 +52,22 @@ class Opening:
         """A container by what is forecast for this notebook, else for ``image``, and its stage.
 
         None where nothing is. The store is not asked.
+
+        Raises:
+            ContainerKernelError: it cannot be, or may not by what is set here.
         """
         home = self.config.home
         found = forecast.read(home, forecast.name_of(self.notebook, image))
         if found is None:
             return None
+        for wanted in self.config.least_levels:
+            self.host.level.require(wanted)
         shelf = Shelf(home, self.namespace.idmap, userxattr=self.namespace.is_rootless)
-        wish = Wish(limits=found.limits, relaxed=self.config.relaxed, home=self.config.user_home)
+        wish = Wish(
+            limits=self.config.run_limits({}),
+            relaxed=self.config.relaxed,
+            home=self.config.user_home,
+        )
         live = Live(self.host, shelf, found.chain_id, found.config, self._folder, wish)
         return found.stage, live
 

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from container_kernel.build import forecast
+from container_kernel.errors import ContainerKernelError
 from container_kernel.kernel.head_start import HeadStart
 from container_kernel.kernel.opening import Opening
 from container_kernel.record import replace
@@ -66,7 +67,7 @@ def test_what_is_forecast_is_started_and_taken(mine, start, settings):
     assert bundles(opening) == {launched.container.name}
 
 
-@pytest.mark.parametrize("wrong", ["stage", "config", "chain_id", "limits"])
+@pytest.mark.parametrize("wrong", ["stage", "config", "chain_id"])
 def test_a_wrong_forecast_is_replaced_and_leaves_nothing(mine, start, settings, make_bench, wrong):
     name = forecast.name_of(mine)
     found = forecast.read(settings.home, name)
@@ -76,13 +77,11 @@ def test_a_wrong_forecast_is_replaced_and_leaves_nothing(mine, start, settings, 
         "stage": "other",
         "config": replace(found.config, env=("WORD=two",)),
         "chain_id": bench.image().chain_id,
-        "limits": replace(found.limits, pids=77),
     }
     forecast.write(settings.home, name, replace(found, **{wrong: others[wrong]}))
     stage, launched, opening = start(mine)
     live = launched.live
     assert (stage, live.chain_id, live.config) == (found.stage, found.chain_id, found.config)
-    assert live.limits == found.limits
     assert forecast.read(settings.home, name) == found  # for the next
     deadline = time.monotonic() + 5
     while launched.container.name not in (left := bundles(opening)) or len(left) > 1:
@@ -101,7 +100,7 @@ def test_a_forecast_of_what_is_gone_is_none(mine, start, settings):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("name", "other"), ("store", "{}"), ("limits", {"odd": 1}), ("config", "{"), ("stage", None)],
+    [("name", "other"), ("store", "{}"), ("config", "{"), ("stage", None)],
 )
 def test_an_odd_forecast_is_none(mine, settings, key, value):
     name = forecast.name_of(mine)
@@ -117,3 +116,11 @@ def test_what_somebody_else_wrote_is_none(mine, settings, monkeypatch):
     real = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: real + 1)
     assert forecast.read(settings.home, forecast.name_of(mine)) is None
+
+
+def test_below_the_level_that_is_asked_for_nothing_is_started(mine, entered, settings, monkeypatch):
+    monkeypatch.setattr(Opening, "config", replace(settings, isolation="full"))
+    opening = Opening(entered, mine)
+    opening.host.level = replace(opening.host.level, name="single-uid")
+    with pytest.raises(ContainerKernelError):
+        opening.early(None)
