@@ -59,6 +59,7 @@ DAMAGES = {
 """Every class of damage, and how much it matters."""
 _HOME = {
     *("active", "building", "content", "downloads", "forecasts", "index.db", "leases"),
+    *("history", "inputs", "journal"),
     *("quarantine", "snapshots", "store.json", index.COPY, "trash", "index.damaged"),
     *("index.db-journal", "index.db-wal", "index.db-shm"),
 }
