@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from .test_cli import cli, write_notebook  # noqa: F401  # a fixture and its maker
+from .test_cli import cli, command, write_notebook  # noqa: F401  # a fixture and its maker
 
 pytestmark = pytest.mark.privileged
 
@@ -107,3 +107,12 @@ def test_meters_are_kept_where_they_are_asked_for(cli):  # noqa: F811
         pytest.skip("no cgroup counts here")
     assert 0 <= mark["cpu_seconds"] < 60
     assert mark["peak_memory_bytes"] > 1000
+
+
+def test_the_records_are_no_strangers_to_the_store(cli, settings):  # noqa: F811
+    write_notebook(cli.folder / "a.ipynb", *FINE)
+    env = {**settings.environ, "CONTAINER_KERNEL_HOME": str(cli.folder / "home")}
+    assert command("verify", "a.ipynb", cwd=cli.folder, env=env).returncode == 0
+    done = command("store", "check", "--full", "--json", cwd=cli.folder, env=env)
+    assert done.returncode == 0, done.stderr
+    assert "unknown-file" not in done.stdout
