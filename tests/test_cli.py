@@ -48,7 +48,7 @@ WRONG_USE = [
         ["exec", "--memory", "lots", "--", "true"],
         "a size from 6m on, such as 512m or 2g, found 'lots'",
     ),
-    (["exec", "--net", "bridge", "--", "true"], "invalid choice: 'bridge'"),
+    (["exec", "--net", "a b", "--", "true"], "none, host, pasta, or hosts and names of sets"),
     (["store"], "required: COMMAND"),
     (["store", "collect", "--older-than", "old"], "a time such as"),
     (["install", "--user", "--sys-prefix"], "not allowed with argument"),

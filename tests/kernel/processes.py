@@ -31,6 +31,14 @@ def state(pid):
         return "X"
 
 
+def name(pid):
+    """The program's name; empty when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
 def is_running(pid):
     return state(pid) not in "ZX"
 

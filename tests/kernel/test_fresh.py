@@ -88,7 +88,7 @@ def test_each_run_is_fresh_on_any_image(kernel):
 
 def test_as_root_is_root_of_the_image(kernel):
     assert kernel.text("%%run id -u") != "0\n" or os.getuid() != 0
-    assert kernel.text("%%run --as-root id -u") == "0\n"
+    assert kernel.text("%%run --as-root id -u").endswith(".0\n")  # behind the warning
 
 
 def test_the_init_process_is_not_counted(kernel, has_cgroup):
