@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import signal
@@ -45,8 +46,9 @@ def test_comms_carry_buffers_both_ways(python):
     message = session.msg("comm_msg", {"comm_id": "c", "data": {}})
     session.send(channel.socket, message, buffers=[b"abc\0"])
     messages = python.outputs_until_idle(message["header"]["msg_id"])
-    assert types(messages) == ["status", "stream", "comm_msg", "status"]
-    assert [bytes(buffer) for buffer in messages[2]["buffers"]] == [b"\0cba"]
+    kinds = [kind for kind, _ in itertools.groupby(types(messages))]  # what is printed may be cut
+    assert kinds == ["status", "stream", "comm_msg", "status"]
+    assert [bytes(buffer) for buffer in messages[-2]["buffers"]] == [b"\0cba"]
     info = python.reply_to(ask(python, "comm_info_request", {"target_name": "echo"}))["content"]
     assert info["comms"] == {"c": {"target_name": "echo"}}
     assert python.text("print('on')") == "on\n"
