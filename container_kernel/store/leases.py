@@ -29,6 +29,7 @@ class Leases:
     def __init__(self, folder: Path, *, is_readonly: bool = False) -> None:
         self.folder = folder
         self._file: int | None = None
+        self._path: Path | None = None
         self._mine: set[str] = set()
         if is_readonly:
             self._read_only()
@@ -42,9 +43,9 @@ class Leases:
             return False
         with folder_lock(self.folder, fcntl.LOCK_SH):
             if self._file is None:
-                path = self.folder / os.urandom(8).hex()
+                self._path = self.folder / os.urandom(8).hex()
                 flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
-                self._file = os.open(path, flags, 0o600)
+                self._file = os.open(self._path, flags, 0o600)
                 fcntl.flock(self._file, fcntl.LOCK_EX)
             os.write(self._file, f"{name}\n".encode())
         self._mine.add(name)
@@ -76,8 +77,10 @@ class Leases:
     def close(self) -> None:
         """Let go of everything."""
         if self._file is not None:
+            if self._path is not None:
+                self._path.unlink(missing_ok=True)
             os.close(self._file)
-            self._file = None
+            self._file = self._path = None
             self._mine.clear()
 
     def _read_only(self) -> None:
