@@ -60,7 +60,7 @@ class Opening:
         found = forecast.read(home, forecast.name_of(self.notebook, image))
         if found is None:
             return None
-        for wanted in self.config.least_levels:
+        for wanted in filter(None, self.config.least_levels):
             self.host.level.require(wanted)
         shelf = Shelf(home, self.namespace.idmap, userxattr=self.namespace.is_rootless)
         wish = Wish(
