@@ -21,6 +21,7 @@ from pathlib import Path
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _READERS = "readers"
+_MANY = 16
 
 
 class Leases:
@@ -73,6 +74,12 @@ class Leases:
                 with suppress(OSError):
                     path.unlink()
         return frozenset(names)
+
+    def sweep(self) -> None:
+        """Remove what dead processes left, where that is much and nobody is at work on leases."""
+        if len(os.listdir(self.folder)) > _MANY:
+            with suppress(BlockingIOError), folder_lock(self.folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                self.held()
 
     def close(self) -> None:
         """Let go of everything."""

@@ -99,6 +99,7 @@ class Store(Shelf):
     def _sweep(self) -> None:
         self.content.sweep()
         self.snapshots.sweep()
+        self.leases.sweep()
         if any(self.snapshots.trash.iterdir()):
             empty = self.snapshots.empty_trash
             threading.Thread(target=empty, name="trash", daemon=True).start()

@@ -188,3 +188,12 @@ def test_bytes_are_shared_out(whole):
     assert found.named == sum(i.own for i in found.images) + by_name["both:1"].shared
     assert found.unreferenced == 0
     assert found.total == found.named + found.cached
+
+
+def test_leases_of_dead_processes_are_swept_when_there_are_many(store):
+    for number in range(40):
+        (store.leases.folder / f"dead{number}").write_text("layer x\n")
+    store.leases.hold("layer mine")
+    store.leases.sweep()
+    assert store.leases.held() == {"layer mine", ""}
+    assert not [path for path in store.leases.folder.iterdir() if path.name.startswith("dead")]
