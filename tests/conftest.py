@@ -16,8 +16,9 @@ import pytest
 from container_kernel import config
 from container_kernel.build import site
 from container_kernel.build.cancel import Cancel
-from container_kernel.build.execute import Workplace
+from container_kernel.build.registries import Registries
 from container_kernel.build.source import Bases
+from container_kernel.build.workplace import Workplace
 from container_kernel.errors import HostError
 from container_kernel.runtime import janitor, namespace
 from container_kernel.runtime.host import Host, find_tool
@@ -114,14 +115,14 @@ def shared_store(shared_home, entered):
 def place(host, shared_store):
     """Where steps run: the shared store on each OCI runtime."""
     known = site.collect(os.environ, Path.home())
-    return Workplace(host, shared_store, known, Limits(pids=4096))
+    return Workplace(host, shared_store, lambda: known, Limits(pids=4096))
 
 
 @pytest.fixture(scope="session")
 def bases(place, tmp_path_factory):
     """What finds and makes bases."""
     folders = config.load().base_folders
-    return Bases(place, folders, tmp_path_factory.mktemp("notebook"), notebook=None)
+    return Bases(place, folders, tmp_path_factory.mktemp("notebook"), None, Registries())
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,8 @@ from ..store.snapshots import Active
 from ..store.store import Store
 from .cancel import Cancel
 from .definition import Definition
-from .execute import Tail, Workplace
+from .execute import Tail
+from .workplace import Workplace
 
 # Where this site gets its packages from is no part of an image that may travel.
 _FORGET_SOURCES = 'rm -f "$1/etc/apt/sources.list" "$1"/etc/apt/sources.list.d/*'

@@ -17,12 +17,13 @@ from ..oci.spec import ImageConfig
 from ..runtime.view import View
 from . import settings
 from .events import Image, Layer
-from .execute import Command, Workplace
+from .execute import Command
 from .inputs import Entry, Folder
 from .journal import Journal
 from .locking import locked_step
 from .packages import Installation
 from .step import Download, Packages
+from .workplace import Workplace
 
 
 class BuildContext:

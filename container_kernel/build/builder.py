@@ -5,20 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import ContainerKernelError
-from ..oci.changeset import Clamp
 from ..oci.digest import Digest
 from ..store.snapshots import Active, disk_errors
 from .cancel import Cancel
 from .events import About, Event, Image, Layer, OnEvent, StepFailed, StepStarted
-from .execute import Workplace, freeze
-from .ledger import Ledger
 from .progress import Progress
-from .registries import Registries
 from .solve import Solver
 from .source import Bases, epoch_of
 from .stages import Stage
+
+if TYPE_CHECKING:
+    from .ledger import Ledger
+    from .registries import Registries
+    from .workplace import Workplace
 
 
 class Builder:
@@ -92,6 +94,9 @@ class Builder:
 
     def freeze(self, image: Image, active: Active, title: str) -> Image:
         """Freeze ``active`` as one more layer on ``image``."""
+        from ..oci.changeset import Clamp
+        from .execute import freeze  # for those who freeze
+
         progress = self.progress_of(image)
         snapshot = freeze(self._store, active, title, Clamp(0, progress.epoch))
         layer = Layer(snapshot.diff_id, snapshot.chain_id, snapshot.size, title, cached=False)

@@ -19,9 +19,9 @@ from ..oci.spec import ImageConfig
 from . import settings
 from .build_context import BuildContext
 from .events import Image
+from .make import copy_destination
 from .package_scripts import TOLD
 from .recipe import Made, StageRecipe
-from .solve import copy_destination
 from .step import Copy, Download, Packages, Setting, Shell
 
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9_.-]*")

@@ -13,6 +13,7 @@ from ..errors import ContainerKernelError
 from ..oci.digest import Digest
 from ..oci.spec import ImageConfig
 from ..record import record
+from .cancel import Cancel
 
 
 @record
@@ -139,3 +140,20 @@ class About(_About):
             seconds=seconds,
             interrupted=isinstance(error, errors.Interrupted),
         )
+
+
+OnNamed = Callable[[Digest], None]
+"""Told the chain ID of a layer that is about to be frozen."""
+
+
+@record
+class Watch:
+    """Who is told what a step does, and what may stop it.
+
+    ``named`` is called when the new layer's name is known, in another thread, while the layer is
+    written to disk.
+    """
+
+    log: Callable[[str], None]
+    cancel: Cancel
+    named: OnNamed

@@ -28,20 +28,18 @@ from ..runtime import profile
 from ..runtime.bundle import DEFAULT_PATH, ContainerSpec, Mount, Process
 from ..runtime.container import Container
 from ..runtime.ended import Exit
-from ..runtime.host import Host
 from ..runtime.identity import check_directory, resolve_user
 from ..runtime.init_layer import InitLayer
-from ..runtime.limits import Limits
 from ..runtime.network import DEFAULT, Network
 from ..runtime.rootfs import Rootfs
 from ..store.snapshots import Active, Snapshot
 from ..store.store import Store
 from . import site, volatile
 from .cancel import Cancel
+from .events import OnNamed, Watch
 from .given import Extras, Given
-from .grants import Grants
 from .inputs import Placer
-from .site import Site
+from .workplace import Workplace
 
 _TAIL_LINES = 12
 _SCRIPT = "/run/step"
@@ -60,34 +58,6 @@ class Command:
     caches: Mapping[str, Path] = field(default_factory=dict)
     binds: Mapping[str, Path] = field(default_factory=dict)
     extras: Extras = Extras()
-
-
-OnNamed = Callable[[Digest], None]
-"""Told the chain ID of a layer that is about to be frozen."""
-
-
-@record
-class Watch:
-    """Who is told what a step does, and what may stop it.
-
-    ``named`` is called when the new layer's name is known, in another thread, while the layer is
-    written to disk.
-    """
-
-    log: Callable[[str], None]
-    cancel: Cancel
-    named: OnNamed
-
-
-@record
-class Workplace:
-    """What every step of a build shares."""
-
-    host: Host
-    store: Store
-    site: Site
-    limits: Limits
-    grants: Grants = Grants()
 
 
 @record

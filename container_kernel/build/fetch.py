@@ -10,8 +10,8 @@ from typing import IO
 from ..errors import DigestMismatch, StepFailed
 from ..oci.digest import Digest
 from .cancel import Cancel
-from .execute import Workplace
 from .site import Site
+from .workplace import Workplace
 
 _TIMEOUT_S = 60
 

@@ -18,11 +18,12 @@ from ..runtime.attach import Around, Attached
 from ..runtime.bundle import Mount
 from ..runtime.mounts import Wish
 from . import secrets
-from .inputs import Folder
 from .secrets import Mask, Secrets
 
 if TYPE_CHECKING:
-    from .execute import Command, Workplace
+    from .execute import Command
+    from .step import Shell
+    from .workplace import Workplace
 
 AGENT = "/run/ssh-agent"
 """Where the ssh agent's socket is in a step."""
@@ -37,6 +38,17 @@ class Extras:
     secrets: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
     ssh: bool = False
+
+
+def extras(step: Shell, directory: Path) -> Extras:
+    """What ``step`` asks for."""
+    return Extras(
+        directory=directory,
+        mounts=step.mounts,
+        secrets=step.secrets,
+        devices=step.devices,
+        ssh=step.ssh,
+    )
 
 
 class Given:
@@ -121,26 +133,3 @@ def _device(path: str, place: Workplace) -> str:
     if not os.path.exists(path):
         raise InputNotFound(f"this host has no device {path}")
     return path
-
-
-def inputs(extras: Extras, home: Path, store: Path) -> dict[str, str]:
-    """What a step reads of the host's files, named by content.
-
-    Volumes are as caches are: no part of what a step means.
-    """
-    around = Around(extras.directory, home, store)
-    paths = [wish for wish in extras.mounts if wish.kind == "path"]
-    return {f"mount {wish.target}": _digest(wish.source, around) for wish in paths}
-
-
-def _digest(source: str, around: Around) -> str:
-    fd = attach.open_source(source, around)
-    try:
-        real = os.readlink(f"/proc/self/fd/{fd}")
-        folder = Folder(Path(os.path.dirname(real)), "the folder mounted")
-        try:
-            return str(folder.digest((os.path.basename(real),)))
-        finally:
-            folder.close()
-    finally:
-        os.close(fd)

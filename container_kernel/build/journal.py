@@ -12,10 +12,13 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..oci.digest import Digest
-from .graph import Parts
-from .resolved import Input
+
+if TYPE_CHECKING:
+    from .graph import Parts
+    from .resolved import Input
 
 
 class Journal:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ..errors import LockDrift
 from ..oci.digest import Digest
 from .events import About, Layer
-from .graph import Parts
 from .history import Decision, History
 from .journal import Journal
-from .lock import Lock, LockedStage, LockedStep
-from .resolved import Input
-from .stages import Stage
+
+if TYPE_CHECKING:
+    from .graph import Parts
+    from .lock import Lock, LockedStage, LockedStep
+    from .resolved import Input
+    from .stages import Stage
 
 
 class Ledger:

@@ -11,17 +11,17 @@ from ..oci.digest import Digest
 from ..record import record
 from ..runtime.host import Host
 from ..store.store import Store
-from . import lock, site
 from .builder import Builder
-from .execute import Workplace
 from .history import History
 from .journal import Journal
 from .ledger import Ledger
 from .progress import Progress
 from .registries import Registries
+from .workplace import Workplace
 
 if TYPE_CHECKING:
     from ..config import Config
+    from .site import Site
 
 
 @record(kw_only=True)
@@ -46,9 +46,14 @@ def open_builder(host: Host, store: Store, config: Config, around: Surroundings)
     Raises:
         LockBroken: the notebook is to be held to its lock, and that cannot be used.
     """
-    known = site.collect(config.environ, config.user_home)
+
+    def collect() -> Site:
+        from .site import collect
+
+        return collect(config.environ, config.user_home)
+
     return Builder(
-        Workplace(host, store, known, config.build_limits, config.grants),
+        Workplace(host, store, collect, config.build_limits, config.grants),
         around.directory,
         config.base_folders,
         _ledger(store, config, around),
@@ -63,6 +68,8 @@ def _ledger(store: Store, config: Config, around: Surroundings) -> Ledger:
     notebook = around.notebook
     held = None
     if config.is_locked and notebook is not None:
+        from . import lock  # for those who are held to one
+
         held = lock.read(notebook)
         if held is None:
             raise LockBroken(f"{notebook.name} has no lock: {lock.path_of(notebook).name}")

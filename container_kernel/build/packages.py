@@ -14,12 +14,13 @@ from pathlib import Path
 
 from ..errors import HostError, LockDrift, StepFailed
 from . import resolved
-from .execute import Command, Workplace
+from .execute import Command
 from .journal import Journal
 from .lock import LockedStep
 from .package_scripts import CACHE, SCRIPTS, TOLD, UV
 from .resolved import Input
 from .step import Packages
+from .workplace import Workplace
 
 _CACHES = {"pip": "uv"}
 _OTHER_BYTES = re.compile(r"hash(es)? ?(sum)? mismatch|mismatch", re.IGNORECASE)

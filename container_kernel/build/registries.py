@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from ..errors import ImageError, UsageError
 from ..oci.digest import Digest
-from ..oci.reference import Reference
 from ..record import field, record
 from .cancel import Cancel
 
 if TYPE_CHECKING:
+    from ..oci.reference import Reference
     from ..store.store import Store
     from ..transfer.registry_http import Access
     from ..transfer.traffic import Moved
@@ -67,6 +67,8 @@ class Registries:
 
 def remote(text: str) -> Reference | None:
     """``text`` as the name of an image at a registry; None when it names none."""
+    from ..oci.reference import Reference  # for those who look beyond the store
+
     try:
         reference = Reference.parse(text)
     except ImageError:
@@ -81,6 +83,8 @@ def needed(text: str) -> Reference:
         UsageError: it does not.
         ImageError: it is no reference at all.
     """
+    from ..oci.reference import Reference
+
     reference = Reference.parse(text)
     if not reference.registry:
         raise UsageError(

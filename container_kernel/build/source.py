@@ -12,24 +12,25 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import BaseNotFound, CellError
-from ..oci.changeset import Clamp
 from ..oci.digest import Digest
 from ..oci.spec import ImageConfig
 from ..runtime.bundle import DEFAULT_PATH
 from ..store.snapshots import Snapshot
 from .cancel import Cancel
 from .definition import Definition, definitions
-from .execute import Workplace, freeze
 from .graph import definition_key
 from .progress import Progress
-from .registries import Registries, remote
 from .solve import layer_of
+
+if TYPE_CHECKING:
+    from .registries import Registries
+    from .workplace import Workplace
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _DEFAULT_EPOCH = 0
-_NO_REGISTRIES = Registries()
 
 
 class Bases:
@@ -41,7 +42,7 @@ class Bases:
         folders: Sequence[Path],
         directory: Path,
         notebook: Callable[[Path], Progress],
-        registries: Registries = _NO_REGISTRIES,
+        registries: Registries,
     ) -> None:
         self._place = place
         self._store = place.store
@@ -72,8 +73,12 @@ class Bases:
         if is_path(reference):
             return self._from_path((self._directory / reference).resolve(), on_log)
         digest = self._store.find_image(reference)
-        if digest is None and (named := remote(reference)):
-            digest = self._registries.pull(named, self._store, on_log, cancel)
+        if digest is None:
+            from .registries import remote
+
+            named = remote(reference)
+            if named:
+                digest = self._registries.pull(named, self._store, on_log, cancel)
         if digest is None:
             raise BaseNotFound(reference, hint=self._what_exists())
         return self._of_image(digest)
@@ -114,7 +119,9 @@ class Bases:
     def _bootstrap(
         self, definition: Definition, on_log: Callable[[str], None], cancel: Cancel
     ) -> Progress:
+        from ..oci.changeset import Clamp
         from . import bootstrap  # with what unpacks, for the first time only
+        from .execute import freeze
 
         key = definition_key(definition.values)
 

@@ -120,6 +120,8 @@ class Setting:
         return " ".join([f"%{self.key}", *self.values])
 
 
-Step = Shell | Packages | Copy | Download | Setting
+Made = Shell | Packages | Copy | Download
+"""What makes a layer."""
+Step = Made | Setting
 Items = tuple[Base | Step, ...]
 """What one build cell says, in order."""

@@ -17,14 +17,15 @@ MOST_LINES = 400
 MOST_CHARACTERS = 1000
 MOST_IN_ALL = 64_000
 
-_COLOUR = re.compile(r"\x1b\[([0-9;]*)m")
-_ESCAPE = re.compile(
+# Patterns are compiled when first used: a kernel's start waits for none of them.
+_COLOUR = r"\x1b\[([0-9;]*)m"
+_ESCAPE = (
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]"  # cursor, colours
     r"|\][^\x07\x1b]*(?:\x07|\x1b\\)?"  # titles, links
     r"|[PX^_][^\x1b]*(?:\x1b\\)?"
     r"|[ -/]*[0-~])"
 )
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_CONTROL = r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]"
 # Each stands out as well from a light ground (JupyterLab's #f5f5f5) as from a dark one (#212121).
 _COLOURS = {
     31: "#d74c48",
@@ -96,7 +97,7 @@ def _drawn(line: str) -> str:
 
 def plain(line: str) -> str:
     """``line`` without colours and control characters."""
-    return _CONTROL.sub("", _ESCAPE.sub("", line))
+    return re.sub(_CONTROL, "", re.sub(_ESCAPE, "", line))
 
 
 def plain_lines(text: str) -> str:
@@ -107,10 +108,10 @@ def plain_lines(text: str) -> str:
 def as_html(line: str) -> str:
     """``line`` escaped, its colours as spans that are all closed again."""
     if "\x1b" not in line:
-        return markup.text(_CONTROL.sub("", line))
+        return markup.text(re.sub(_CONTROL, "", line))
     parts = []
     style = ""
-    for index, piece in enumerate(_COLOUR.split(line)):
+    for index, piece in enumerate(re.split(_COLOUR, line)):
         if index % 2:
             style = _style(piece, style)
         elif text := markup.text(plain(piece)):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..build.cancel import Cancel
 from ..errors import BaseNotFound, CellError
 from ..record import record
-from . import foreign, help, notices, verbs
+from . import foreign, notices
 from .inners import Place
 from .kernelspec import KernelSpec
 from .magics import BuildCell, CommandCell, RunCell, parse
@@ -87,9 +87,14 @@ class OwnCells:
 
     def run(self, publisher: Publisher, cell: BuildCell | CommandCell) -> None:
         """Run a cell in the worker; ``App.finish`` follows."""
-        if isinstance(cell, CommandCell) and any(one.name == "send" for one in cell.commands):
+        if isinstance(cell, BuildCell):
+            self._run(publisher, cell)
+            return
+        from . import verbs  # with what they show; a kernel's first cell is often no command
+
+        if any(one.name == "send" for one in cell.commands):
             self._send(publisher, cell)
-        elif isinstance(cell, CommandCell) and (needs := verbs.needs_live(cell.commands)):
+        elif needs := verbs.needs_live(cell.commands):
             self._app.inners.is_stale = True
             self._app.inners.when_ready(
                 lambda inner: self._run_beside(publisher, cell, inner),
@@ -133,6 +138,8 @@ class OwnCells:
             if isinstance(cell, BuildCell):
                 self._build(publisher, cell, screen, cancel)
             else:
+                from . import verbs
+
                 context = verbs.Context(
                     self._workbench(),
                     screen,
@@ -329,6 +336,8 @@ class OwnCells:
         if kind == "complete_request":
             return self._complete(code, cursor)
         if kind == "inspect_request":
+            from . import help
+
             text = help.help_at(code, cursor)
             data = {"text/plain": text}
             found = {"status": "ok", "found": True, "data": data, "metadata": {}}
@@ -336,6 +345,8 @@ class OwnCells:
         return self._is_complete(code)
 
     def _complete(self, code: str, cursor: int) -> Dict | None:
+        from . import help, verbs
+
         names = verbs.names(self._made, self._directory) if self._made is not None else {}
         found = help.complete(code, cursor, names, inner_magics=self._inner_magics)
         if found is None:

@@ -163,12 +163,12 @@ def _check_ours(target: Path) -> None:
 def _dockerfile(source: Source, folder: Path) -> None:
     from ..build import dockerfile
     from ..build.build_context import BuildContext
-    from ..build.execute import Workplace
     from ..build.site import Site
+    from ..build.workplace import Workplace
     from ..runtime.limits import Limits
 
     bench = source.workbench
-    place = Workplace(bench.host, bench.store, Site(None), Limits())
+    place = Workplace(bench.host, bench.store, lambda: Site(None), Limits())
     context = BuildContext(folder, source.directory, place, bench.ledger.journal)
     text = dockerfile.write(source.recipe, context)
     (folder / "Dockerfile").write_text(text, encoding="utf-8")

@@ -11,17 +11,18 @@ from ..errors import BadArguments
 from .arguments import Arguments, see
 from .commands import Magic
 
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_URL = re.compile(r"https?://[^/?#\s]+(?P<path>/[^?#\s]*)?([?#]\S*)?", re.IGNORECASE)
+# Patterns are compiled when first used: a kernel's start waits for none of them.
+_DIGEST = r"sha256:[0-9a-f]{64}"
+_URL = r"https?://[^/?#\s]+(?P<path>/[^?#\s]*)?([?#]\S*)?"
 _OURS = ("--requirement", "--restart", "--no-restart")
-_ESCAPED = re.compile(r"((?:%[0-9A-Fa-f]{2})+)")
-_STAGE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?")
+_ESCAPED = r"((?:%[0-9A-Fa-f]{2})+)"
+_STAGE = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}"
+_VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
+_USER = r"[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?"
 _PACKAGE = {
-    "apt": re.compile(r"[a-z0-9][a-z0-9.+-]*(:[a-z0-9]+)?(=[\w.+:~*-]+|/[\w.+-]+)?"),
-    "pip": re.compile(r"[^\s#-]\S*(\s*[@;<>=!~].*)?"),
-    "npm": re.compile(r"[^\s#-]\S*"),
+    "apt": r"[a-z0-9][a-z0-9.+-]*(:[a-z0-9]+)?(=[\w.+:~*-]+|/[\w.+-]+)?",
+    "pip": r"[^\s#-]\S*(\s*[@;<>=!~].*)?",
+    "npm": r"[^\s#-]\S*",
 }
 _INSTALL = {"apt": ("install",), "pip": ("install",), "npm": ("install", "i", "add")}
 # Verbs of the real tools that install nothing. A package of such a name can still be had by
@@ -78,7 +79,7 @@ def _shell(magic: Magic, arguments: Arguments, body: str) -> Shell:
 def _base(magic: Magic, arguments: Arguments) -> Base:
     (reference,) = arguments.words
     stage = arguments["as"]
-    if not _STAGE.fullmatch(stage):
+    if not re.fullmatch(_STAGE, stage):
         raise BadArguments(f"--as takes a name of letters, digits and . _ -, found {stage!r}")
     return Base(reference, stage)
 
@@ -107,7 +108,7 @@ def _check_package(magic: Magic, name: str) -> None:
             f"{magic.sign} does not take comments, found {name!r}",
             hint="put the comment on a line of its own, above",
         )
-    if not _PACKAGE[magic.name].fullmatch(name):
+    if not re.fullmatch(_PACKAGE[magic.name], name):
         raise BadArguments(f"{magic.sign} takes names of packages, found {name!r}", hint=see(magic))
 
 
@@ -138,15 +139,15 @@ def _copy(magic: Magic, arguments: Arguments) -> Copy:
 
 def _download(magic: Magic, arguments: Arguments) -> Download:
     url, digest, *rest = arguments.words
-    parts = _URL.fullmatch(url)
+    parts = re.fullmatch(_URL, url, re.IGNORECASE)
     if parts is None:
         raise BadArguments(f"%download takes a http or https URL, found {url!r}", hint=see(magic))
-    if not _DIGEST.fullmatch(digest):
+    if not re.fullmatch(_DIGEST, digest):
         raise BadArguments(
             f"%download needs sha256: and 64 hex digits after the URL, found {digest!r}",
             hint=f"find the digest with: curl -sSL {url} | sha256sum",
         )
-    name = posixpath.basename(_ESCAPED.sub(_unescaped, parts["path"] or ""))
+    name = posixpath.basename(re.sub(_ESCAPED, _unescaped, parts["path"] or ""))
     is_folder = bool(rest) and rest[0].endswith("/")
     if (is_folder or not rest) and (name in ("", ".", "..") or "\0" in name):
         raise BadArguments(f"{url} ends in no file name", hint="write one as the last word")
@@ -169,7 +170,7 @@ def _setting(magic: Magic, arguments: Arguments) -> Setting:
 
 def _bad_variable(text: str) -> str | None:
     name, equals, _ = text.partition("=")
-    is_good = equals and _VARIABLE.fullmatch(name)
+    is_good = equals and re.fullmatch(_VARIABLE, name)
     return None if is_good else "takes NAME=VALUE, with a NAME of letters, digits and _"
 
 
@@ -184,7 +185,7 @@ def _bad_folder(text: str) -> str | None:
 
 
 def _bad_user(text: str) -> str | None:
-    return None if _USER.fullmatch(text) else "takes a name or number, or USER:GROUP"
+    return None if re.fullmatch(_USER, text) else "takes a name or number, or USER:GROUP"
 
 
 _CHECKS: dict[str, Callable[[str], str | None]] = {

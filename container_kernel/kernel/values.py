@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ..runtime.mounts import Wish
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmgt])(?:i?b)?|b)?", re.IGNORECASE)
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
+# Patterns are compiled when first used: a kernel's start waits for none of them.
+_SIZE = r"(\d+(?:\.\d+)?)\s*(?:([kmgt])(?:i?b)?|b)?"
+_DURATION = r"(\d+(?:\.\d+)?)(ms|s|m|h)?"
 LEAST_MEMORY = 6 * 1024**2
 """Below it not even the OCI runtime gets a container started."""
-_NET = re.compile(r"[A-Za-z0-9_.:*\[\]-]+(,[A-Za-z0-9_.:*\[\]-]+)*")
-_PORT = re.compile(r"(\d{1,5})(?::(\d{1,5}))?", re.ASCII)
-_SECRET = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-_DEVICE = re.compile(r"/dev(/[A-Za-z0-9_][A-Za-z0-9_.:-]*)+")
+_NET = r"[A-Za-z0-9_.:*\[\]-]+(,[A-Za-z0-9_.:*\[\]-]+)*"
+_PORT = r"(\d{1,5})(?::(\d{1,5}))?"
+_SECRET = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
+_DEVICE = r"/dev(/[A-Za-z0-9_][A-Za-z0-9_.:-]*)+"
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 _AGES = {"d": 86400.0, "w": 7 * 86400.0}
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -27,7 +28,7 @@ def size(text: str) -> int:
     Raises:
         ValueError: it is not an amount, or zero.
     """
-    match = _SIZE.fullmatch(text)
+    match = re.fullmatch(_SIZE, text, re.IGNORECASE)
     amount = 0
     if match:
         amount = int(float(match[1]) * 1024 ** _POWERS[(match[2] or "").lower()])
@@ -129,7 +130,7 @@ def duration(text: str) -> float:
     Raises:
         ValueError: it is not a time, or zero.
     """
-    match = _DURATION.fullmatch(text)
+    match = re.fullmatch(_DURATION, text)
     seconds = float(match[1]) * _SECONDS[match[2] or "s"] if match else 0.0
     if seconds <= 0:
         raise ValueError("a time such as 30s or 5m")
@@ -201,7 +202,7 @@ def net(text: str) -> str:
     Raises:
         ValueError: it is something else.
     """
-    if not _NET.fullmatch(text):
+    if not re.fullmatch(_NET, text):
         raise ValueError("none, host, pasta, or hosts and names of sets, separated by commas")
     return text
 
@@ -212,7 +213,7 @@ def port(text: str) -> tuple[int, int]:
     Raises:
         ValueError: it is something else.
     """
-    match = _PORT.fullmatch(text)
+    match = re.fullmatch(_PORT, text, re.ASCII)
     inside = int(match[1]) if match else 0
     outside = int(match[2]) if match and match[2] else inside
     if not 0 < inside < 65536 or not outside < 65536:
@@ -226,7 +227,7 @@ def secret(text: str) -> str:
     Raises:
         ValueError: it is something else.
     """
-    if not _SECRET.fullmatch(text):
+    if not re.fullmatch(_SECRET, text):
         raise ValueError("a name of letters, digits and . _ -")
     return text
 
@@ -237,7 +238,7 @@ def device(text: str) -> str:
     Raises:
         ValueError: it is something else.
     """
-    if not _DEVICE.fullmatch(text):
+    if not re.fullmatch(_DEVICE, text):
         raise ValueError("the path of a device such as /dev/fuse")
     return text
 

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from container_kernel.build.cancel import Cancel
-from container_kernel.build.execute import Command, Watch, freeze, run_and_freeze
+from container_kernel.build.events import Watch
+from container_kernel.build.execute import Command, freeze, run_and_freeze
 from container_kernel.errors import CellError, HostError
 from container_kernel.oci.changeset import Clamp
 from container_kernel.record import replace

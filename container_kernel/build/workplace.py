@@ -1,0 +1,44 @@
+"""Workplace: what every step of a build shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from .grants import Grants
+
+if TYPE_CHECKING:
+    from ..runtime.host import Host
+    from ..runtime.limits import Limits
+    from ..store.store import Store
+    from .site import Site
+
+_NO_GRANTS = Grants()
+
+
+class Workplace:
+    """Where steps run and layers are kept, and what steps may use.
+
+    ``collect`` says what the host knows of registries; it is asked once, by the first step that
+    runs.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        store: Store,
+        collect: Callable[[], Site],
+        limits: Limits,
+        grants: Grants = _NO_GRANTS,
+    ) -> None:
+        self.host = host
+        self.store = store
+        self.limits = limits
+        self.grants = grants
+        self._collect = collect
+
+    @cached_property
+    def site(self) -> Site:
+        """What the host knows about reaching package registries."""
+        return self._collect()
