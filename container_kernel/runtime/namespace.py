@@ -190,6 +190,7 @@ def _cross(
         if syscalls.readable([alive], 0):
             os._exit(1)
         _mount_own_views(uid)
+        _keep_in_memory(folder)
         syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 0)
         worker = os.fork()
     except OSError as error:
@@ -249,6 +250,13 @@ def _mount_own_views(uid: int) -> None:
         syscalls.mount("cgroup2", str(_CGROUP_ROOT), "cgroup2")
     elif os.path.ismount(_CGROUP_ROOT / "unified"):
         syscalls.mount("tmpfs", str(_CGROUP_ROOT / "unified"), "tmpfs")
+
+
+def _keep_in_memory(folder: Path) -> None:
+    """Give the run folder no disk: what lies in it is small, and made while somebody waits."""
+    syscalls.mount(
+        "tmpfs", str(folder), "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=700"
+    )
 
 
 def _reap(worker: int) -> NoReturn:

@@ -34,7 +34,7 @@ def mine(make_bench, folder, unique, settings, monkeypatch):
 
 @pytest.fixture
 def start(entered):
-    """A head start for a notebook; its container, with how many the runtime has started."""
+    """A head start for a notebook: its stage and what was launched."""
     started = []
 
     def start(path):
@@ -42,7 +42,7 @@ def start(entered):
         head_start = HeadStart(opening)
         started.append(head_start)
         stage, launched = head_start.wait()
-        return stage, launched, opening
+        return stage, launched
 
     yield start
     for head_start in started:
@@ -51,24 +51,33 @@ def start(entered):
         head_start.workbench.close()
 
 
-def bundles(opening):
-    """The containers that were started and are not forgotten."""
-    return set(os.listdir(opening.namespace.run_dir / "bundles"))
+@pytest.fixture
+def bundles(entered):
+    """The containers that were started since and are not forgotten."""
+    folder = entered.run_dir / "bundles"
+
+    def found():
+        return {*os.listdir(folder)} if folder.exists() else set()
+
+    before = found()
+    return lambda: found() - before
 
 
-def test_what_is_forecast_is_started_and_taken(mine, start, settings):
+def test_what_is_forecast_is_started_and_taken(mine, start, settings, bundles):
     found = forecast.read(settings.home, forecast.name_of(mine))
-    stage, launched, opening = start(mine)
+    stage, launched = start(mine)
     live = launched.live
     assert (stage, live.chain_id, live.config) == (found.stage, found.chain_id, found.config)
     assert "WORD=one" in live.config.env
     assert live.read("/r") == "r\n"
     assert not isinstance(live._store, Store)  # it was opened without
-    assert bundles(opening) == {launched.container.name}
+    assert bundles() == {launched.container.name}
 
 
 @pytest.mark.parametrize("wrong", ["stage", "config", "chain_id"])
-def test_a_wrong_forecast_is_replaced_and_leaves_nothing(mine, start, settings, make_bench, wrong):
+def test_a_wrong_forecast_is_replaced_and_leaves_nothing(
+    mine, start, settings, make_bench, bundles, wrong
+):
     name = forecast.name_of(mine)
     found = forecast.read(settings.home, name)
     bench = make_bench()
@@ -79,12 +88,12 @@ def test_a_wrong_forecast_is_replaced_and_leaves_nothing(mine, start, settings, 
         "chain_id": bench.image().chain_id,
     }
     forecast.write(settings.home, name, replace(found, **{wrong: others[wrong]}))
-    stage, launched, opening = start(mine)
+    stage, launched = start(mine)
     live = launched.live
     assert (stage, live.chain_id, live.config) == (found.stage, found.chain_id, found.config)
     assert forecast.read(settings.home, name) == found  # for the next
     deadline = time.monotonic() + 5
-    while launched.container.name not in (left := bundles(opening)) or len(left) > 1:
+    while launched.container.name not in (left := bundles()) or len(left) > 1:
         assert time.monotonic() < deadline, left
         time.sleep(0.02)
 
@@ -94,7 +103,7 @@ def test_a_forecast_of_what_is_gone_is_none(mine, start, settings):
     found = forecast.read(settings.home, name)
     chain = type(found.chain_id)("sha256:" + "0" * 64)
     forecast.write(settings.home, name, replace(found, chain_id=chain))
-    _, launched, _ = start(mine)
+    _, launched = start(mine)
     assert launched.live.chain_id == found.chain_id
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from container_kernel.build import nets
 from container_kernel.build.events import StepLog
-from container_kernel.build.graph import cache_key
+from container_kernel.build.graph import key_of, key_parts
 from container_kernel.build.secrets import Mask
 from container_kernel.build.site import Site
 from container_kernel.build.step import Base, Shell
@@ -101,7 +101,7 @@ def test_how_a_step_gets_its_network_is_no_part_of_what_it_means():
 
     def key(**more):
         step = Shell("x", **more)
-        return cache_key(step, Digest.of(b""), ImageConfig("x", "linux"), {}, 0)
+        return key_of(key_parts(step, Digest.of(b""), ImageConfig("x", "linux"), {}, 0))
 
     assert key() == key(net="host") == key(net="pasta")
     assert len({key(), key(net="none"), key(net="python"), key(secrets=("a",)), key(ssh=True)}) == 5

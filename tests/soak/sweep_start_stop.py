@@ -50,6 +50,7 @@ class Traces:
         (self.run_dir,) = Path(runtime_dir).glob("container-kernel/*-*")
         # The supervisor, the reaper, the worker: the last is where everything happens.
         self.worker = below(pid)[2]
+        self.inside = Path(f"/proc/{self.worker}/root{self.run_dir}")  # it is a mount of theirs
 
     def count(self) -> dict[str, int]:
         folder = Path(f"/proc/{self.worker}")
@@ -62,7 +63,7 @@ class Traces:
             "processes": sum(not is_dead(one) for one in below(self.pid)),
             "descriptors": len(links),
             "sockets": sum(link.startswith("socket:") for link in links),
-            "folders": sum(1 for _ in self.run_dir.glob("*/*")),
+            "folders": sum(1 for _ in self.inside.glob("*/*")),
             "threads": len(os.listdir(folder / "task")),
             "cgroups": sum(1 for _ in Path("/sys/fs/cgroup").glob(self.cgroups())),
         }
