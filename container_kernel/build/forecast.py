@@ -7,9 +7,9 @@ goes by it looks into the store afterwards.
 
 from __future__ import annotations
 
-import binascii
 import json
 import os
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,7 +79,7 @@ def write(home: Path, name: str, forecast: Forecast) -> None:
 
 
 def _file(home: Path, name: str) -> Path:
-    return home / "forecasts" / f"{binascii.crc32(name.encode(errors='surrogateescape')):08x}.json"
+    return home / "forecasts" / f"{zlib.crc32(name.encode(errors='surrogateescape')):08x}.json"
 
 
 def _store(home: Path) -> str:

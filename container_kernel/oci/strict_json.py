@@ -18,8 +18,9 @@ MAX_BYTES = 4 << 20
 _MAX_DEPTH = 100
 _MAX_DIGITS = 19
 
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+# Compiled when first used: a kernel's start waits for none of them.
+_STRING = r'(?s)"(?:[^"\\]|\\.)*"'
+_LONE_SURROGATE = "[\ud800-\udfff]"
 
 
 def parse(data: bytes, what: str) -> dict[str, Any]:
@@ -62,7 +63,7 @@ def parse(data: bytes, what: str) -> dict[str, Any]:
         raise ImageError(f"{what} is not JSON: {error}") from error
     if not isinstance(value, dict):
         refuse("is not a JSON object")
-    if "\\" in text and _LONE_SURROGATE.search(json.dumps(value, ensure_ascii=False)):
+    if "\\" in text and re.search(_LONE_SURROGATE, json.dumps(value, ensure_ascii=False)):
         refuse("has text that is not Unicode")
     return value
 
@@ -89,7 +90,7 @@ def _depth(text: str) -> int:
     if text.count("[") + text.count("{") <= _MAX_DEPTH:
         return 0
     deepest = depth = 0
-    for sign in re.findall(r"[\[\]{}]", _STRING.sub("", text)):
+    for sign in re.findall(r"[\[\]{}]", re.sub(_STRING, "", text)):
         depth += 1 if sign in "[{" else -1
         deepest = max(deepest, depth)
     return deepest
