@@ -3,36 +3,17 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from .. import syscalls
-from ..errors import CellError, HostError, ImageError, StepFailed
-from ..oci.decoder import apply
-from ..runtime import pretend
-from ..runtime.bundle import DEFAULT_PATH
+from ..errors import CellError, HostError
 from ..runtime.host import find_tool
 from ..store.snapshots import Active
-from ..store.store import Store
+from . import debian
 from .cancel import Cancel
 from .definition import Definition
-from .execute import Tail
+from .resolved import Input
 from .workplace import Workplace
-
-# Where this site gets its packages from is no part of an image that may travel.
-_FORGET_SOURCES = 'rm -f "$1/etc/apt/sources.list" "$1"/etc/apt/sources.list.d/*'
-_DEVICES = "null zero full random urandom tty"
-# With one id no device node can be made and no pseudo-terminals be mounted: the host's own
-# devices are shown instead while packages are set up.
-_ONE_ID_OPTIONS = (
-    "--aptopt=APT::Sandbox::User root",
-    "--skip=chroot/mount/dev",
-    f'--setup-hook=mkdir -p "$1/dev"; for d in {_DEVICES}; do rm -f "$1/dev/$d"; '
-    ': > "$1/dev/$d"; mount --bind "/dev/$d" "$1/dev/$d"; done',
-    f'--customize-hook=for d in {_DEVICES}; do umount "$1/dev/$d"; done',
-)
 
 
 def fill(
@@ -41,8 +22,11 @@ def fill(
     active: Active,
     on_log: Callable[[str], None],
     cancel: Cancel,
-) -> None:
-    """Put what ``definition`` says into ``active``.
+    locked: Sequence[Input] = (),
+) -> list[Input]:
+    """Put what ``definition`` says into ``active``; return what it was made of.
+
+    It is made of what is ``locked``, if all of that is in the store.
 
     Raises:
         CellError: no such kind of definition.
@@ -55,94 +39,7 @@ def fill(
             f"{definition.name}: unknown kind {definition.kind!r}",
             hint=f"kinds are: {', '.join(_MAKERS)}",
         )
-    maker(place, definition, active, on_log, cancel)
-
-
-def _debian(
-    place: Workplace,
-    definition: Definition,
-    active: Active,
-    on_log: Callable[[str], None],
-    cancel: Cancel,
-) -> None:
-    """Bootstrap with mmdebstrap(1), from the mirrors this host itself uses."""
-    tool = find_tool("mmdebstrap")
-    if tool is None:
-        raise HostError(
-            f"{definition.name} is made by mmdebstrap, which is not installed",
-            hint="sudo apt-get install -y mmdebstrap",
-        )
-    sources = active.path / "site.sources"
-    suite = definition.word("suite")
-    texts = place.site.texts(suite)
-    wanted = next((text for path, text in texts.items() if path.endswith(".sources")), "")
-    sources.write_text(wanted)
-    argv = [str(tool), "--mode=root", "--format=tar", "--quiet"]
-    argv += [f"--variant={definition.word('variant', 'minbase')}"]
-    include = definition.words("include")
-    argv += [f"--include={','.join(include)}"] if include else []
-    hooks = [_FORGET_SOURCES, *definition.words("hooks")]
-    argv += [f"--customize-hook={hook}" for hook in hooks]
-    argv += [suite, "-", *([str(sources)] if wanted else [])]
-    if place.store.idmap.squash:
-        argv = pretend.wrap([*argv[:1], *_ONE_ID_OPTIONS, *argv[1:]])
-    env = {
-        "PATH": DEFAULT_PATH,
-        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-        "TMPDIR": str(active.path),
-        "SOURCE_DATE_EPOCH": str(definition.epoch),
-        "LC_ALL": "C.UTF-8",
-        **place.site.env,
-    }
-    on_log(f"bootstrapping {definition.name} with mmdebstrap\n")
-    process = subprocess.Popen(
-        argv,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=env,
-        start_new_session=True,
-    )
-    _unpack_output(place.store, definition.name, process, active, on_log, cancel)
-
-
-def _unpack_output(
-    store: Store,
-    name: str,
-    process: subprocess.Popen[bytes],
-    active: Active,
-    on_log: Callable[[str], None],
-    cancel: Cancel,
-) -> None:
-    """Unpack the tar that a tool of the host writes to its output."""
-    tail = Tail()
-    root = os.open(active.upper, os.O_RDONLY | os.O_DIRECTORY)
-
-    def log(text: str) -> None:
-        tail.add(text)
-        on_log(text)
-
-    try:
-        stream = _Output(process, log, cancel)
-        damage = None
-        try:
-            apply(stream, root, idmap=store.idmap, userxattr=store.userxattr)
-        except ImageError as error:  # most often: the tool died and its tar is cut off
-            damage = error
-        stream.drain()
-        code = process.wait()
-        if code:
-            raise StepFailed(
-                f"{name}: the bootstrap ended with exit code {code}",
-                exit_code=code,
-                tail=tail.lines,
-                hint="check this host's own package sources, then run the cell again",
-            )
-        if damage:
-            raise damage
-    finally:
-        os.close(root)
-        _end(process)
+    return maker(place, definition, active, on_log, cancel, locked)
 
 
 def _busybox(
@@ -151,7 +48,8 @@ def _busybox(
     active: Active,
     on_log: Callable[[str], None],
     cancel: Cancel,
-) -> None:
+    locked: Sequence[Input],
+) -> list[Input]:
     """The host's static busybox with a link for each of its commands."""
     tool = find_tool("busybox")
     if tool is None:
@@ -179,58 +77,7 @@ def _busybox(
     for folder, folders, files in os.walk(upper):
         for name in (*folders, *files):
             os.chown(os.path.join(folder, name), root, root, follow_symlinks=False)
+    return []
 
 
-_MAKERS = {"mmdebstrap": _debian, "busybox": _busybox}
-
-
-class _Output:
-    """A child's standard output as a file; its error output goes to a log meanwhile."""
-
-    def __init__(
-        self, process: subprocess.Popen[bytes], log: Callable[[str], None], cancel: Cancel
-    ) -> None:
-        assert process.stdout
-        assert process.stderr
-        self._out, self._err = process.stdout.fileno(), process.stderr.fileno()
-        self._watched = [self._out, self._err, cancel.fd]
-        self._log = log
-        self._cancel = cancel
-
-    def read(self, size: int, /) -> bytes:
-        """At most ``size`` bytes; none at the end."""
-        if size == 0:
-            return b""
-        while self._out in self._watched:
-            ready = syscalls.readable(self._watched)
-            self._cancel.check()
-            if self._err in ready:
-                self._read_log()
-            if self._out in ready:
-                data = os.read(self._out, size)
-                if data:
-                    return data
-                self._watched.remove(self._out)
-        return b""
-
-    def drain(self) -> None:
-        """Read both to their ends."""
-        while self.read(1 << 20):
-            pass
-        while self._err in self._watched:
-            self._cancel.check()
-            self._read_log()
-
-    def _read_log(self) -> None:
-        data = os.read(self._err, 1 << 16)
-        if data:
-            self._log(data.decode(errors="replace"))
-        else:
-            self._watched.remove(self._err)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill what still runs of a child and its session."""
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+_MAKERS = {"mmdebstrap": debian.bootstrap, "busybox": _busybox}

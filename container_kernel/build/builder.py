@@ -117,12 +117,13 @@ class Builder:
         )
         started = time.monotonic()
         try:
-            progress = self._bases.cached(stage.base.reference)
+            locked = self.ledger.stage(stage.name)
+            progress = self._bases.cached(stage.base.reference, locked)
             if progress is None:
                 on_event(about.started())
                 with disk_errors(self._store.home):
                     progress = self._bases.make(
-                        stage.base.reference, lambda text: on_event(about.log(text)), cancel
+                        stage.base.reference, lambda text: on_event(about.log(text)), cancel, locked
                     )
         except ContainerKernelError as error:
             on_event(about.failed(error, time.monotonic() - started))

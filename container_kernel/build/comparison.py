@@ -110,10 +110,7 @@ def _explained(
     found = differences(*trees)
     window = Window(before.span(old), after.span(new))
     files = [_file(one, trees, window) for one in found[:SHOWN]]
-    inputs = [
-        made.journal.inputs(layer.key, layer.diff_id) or []
-        for made, layer in ((before, old), (after, new))
-    ]
+    inputs = [made.journal.of_layer(layer) or [] for made, layer in ((before, old), (after, new))]
     return FirstDifference(
         *where,
         old.created_by,

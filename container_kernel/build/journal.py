@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from ..oci.digest import Digest
 
 if TYPE_CHECKING:
+    from .events import Layer
     from .graph import Parts
     from .resolved import Input
 
@@ -45,6 +46,10 @@ class Journal:
         """What the layer ``diff_id`` was made of; None when it was not made here for ``key``."""
         found: list[Input] | None = self._read(key).get("made", {}).get(str(diff_id))
         return found
+
+    def of_layer(self, layer: Layer) -> list[Input] | None:
+        """The same of a step's layer, or of the first one of a base."""
+        return self.inputs(layer.key or base_key(layer.chain_id), layer.diff_id)
 
     def keep(self, inputs: Sequence[Input], downloads: Path) -> None:
         """Keep Debian packages by digest: a second name for the file, no second copy."""
@@ -78,6 +83,11 @@ class Journal:
         except (OSError, ValueError):
             return {}
         return found
+
+
+def base_key(chain_id: Digest) -> str:
+    """What a first layer is noted under, which many a definition may have made."""
+    return f"base-{chain_id.hex}"
 
 
 def _is(path: Path, digest: str) -> bool:

@@ -9,7 +9,7 @@ from ..errors import LockDrift
 from ..oci.digest import Digest
 from .events import About, Layer
 from .history import Decision, History
-from .journal import Journal
+from .journal import Journal, base_key
 
 if TYPE_CHECKING:
     from .graph import Parts
@@ -67,7 +67,7 @@ class Ledger:
         Raises:
             LockDrift: the lock does not know it.
         """
-        stage = self._stage(about.stage)
+        stage = self.stage(about.stage)
         if stage is None:
             return None
         found = next((step for step in stage.steps if step.key == key), None)
@@ -95,16 +95,26 @@ class Ledger:
         Raises:
             LockDrift: it is another, or the lock does not know the stage.
         """
-        locked = self._stage(stage.name)
+        locked = self.stage(stage.name)
         if locked is not None and self._must_match and locked.base_digest != chain_id:
+            from . import resolved  # only to say what differs
+
+            made = self.journal.inputs(base_key(chain_id), chain_id)
+            other = resolved.drift(locked.base_inputs, made) if made is not None else ""
             raise LockDrift(
                 f"the base {stage.base.reference} is not the one in the lock\n"
-                f"  locked {locked.base} {locked.base_digest}\n  found  {chain_id}",
+                f"  locked {locked.base} {locked.base_digest}\n  found  {chain_id}"
+                + (f"\n  other packages: {other}" if other else ""),
                 hint="load the image the notebook was built on (container-kernel image load), "
                 "or write the lock anew: container-kernel lock NOTEBOOK",
             )
 
-    def _stage(self, name: str) -> LockedStage | None:
+    def stage(self, name: str) -> LockedStage | None:
+        """What the lock says of a stage; None where nothing is locked.
+
+        Raises:
+            LockDrift: the lock does not know it.
+        """
         if self._lock is None:
             return None
         if name not in self._lock.stages:

@@ -38,12 +38,16 @@ class LockedStep:
 
 @record
 class LockedStage:
-    """A stage's base, as the chain ID of its layers, its steps, and its image."""
+    """A stage's base, as the chain ID of its layers, its steps, and its image.
+
+    ``base_inputs`` are the packages of a base that is made from its definition.
+    """
 
     base: str
     base_digest: Digest
     steps: tuple[LockedStep, ...]
     image: Digest
+    base_inputs: tuple[Input, ...] = ()
 
 
 @record
@@ -140,13 +144,14 @@ def _stage_data(stage: LockedStage) -> dict[str, Any]:
     return {
         "base": stage.base,
         "base_digest": str(stage.base_digest),
+        **({"base_inputs": _sorted(stage.base_inputs)} if stage.base_inputs else {}),
         "steps": [
             {
                 "step": step.title,
                 "kind": step.kind,
                 "meaning": step.meaning,
                 "key": step.key,
-                "inputs": [dict(sorted(one.items())) for one in step.inputs],
+                "inputs": _sorted(step.inputs),
                 "diff_id": str(step.diff_id),
                 "size": step.size,
             }
@@ -154,6 +159,10 @@ def _stage_data(stage: LockedStage) -> dict[str, Any]:
         ],
         "image": str(stage.image),
     }
+
+
+def _sorted(inputs: Sequence[Input]) -> list[Input]:
+    return [dict(sorted(one.items())) for one in inputs]
 
 
 def _stage(data: Mapping[str, Any]) -> LockedStage:
@@ -169,7 +178,13 @@ def _stage(data: Mapping[str, Any]) -> LockedStage:
         )
         for step in data["steps"]
     )
-    return LockedStage(str(data["base"]), Digest(data["base_digest"]), steps, Digest(data["image"]))
+    return LockedStage(
+        str(data["base"]),
+        Digest(data["base_digest"]),
+        steps,
+        Digest(data["image"]),
+        tuple(map(_input, data.get("base_inputs", ()))),
+    )
 
 
 _WORD = re.compile(r"[A-Za-z0-9][\w.+~:%!-]*")

@@ -31,7 +31,9 @@ def _stage(stage: Stage, image: Image, journal: Journal) -> LockedStage:
     base = stage.trail.base
     assert base is not None
     steps = tuple(locked_step(layer, journal) for layer in _on(base, image.layers))
-    return LockedStage(stage.base.reference, base, steps, image.digest)
+    first = image.layers[0]
+    packages = journal.of_layer(first) if first.chain_id == base else None
+    return LockedStage(stage.base.reference, base, steps, image.digest, tuple(packages or ()))
 
 
 def _on(base: object, layers: tuple[Layer, ...]) -> Iterator[Layer]:

@@ -22,10 +22,12 @@ from ..store.snapshots import Snapshot
 from .cancel import Cancel
 from .definition import Definition, definitions
 from .graph import definition_key
+from .journal import Journal, base_key
 from .progress import Progress
 from .solve import layer_of
 
 if TYPE_CHECKING:
+    from .lock import LockedStage
     from .registries import Registries
     from .workplace import Workplace
 
@@ -50,18 +52,25 @@ class Bases:
         self._directory = directory
         self._notebook = notebook
         self._registries = registries
+        self._journal = Journal(place.store.home)
 
-    def cached(self, reference: str) -> Progress | None:
-        """The base, if nothing must be made, loaded or built for it."""
+    def cached(self, reference: str, locked: LockedStage | None = None) -> Progress | None:
+        """The base, if nothing must be made, loaded or built for it; the locked one, if any."""
         definition = definitions(self._folders, mentioning=reference).get(reference)
         if definition:
-            return self._bootstrapped(definition)
+            return self._bootstrapped(definition, locked)
         if is_path(reference):
             return None
         digest = self._store.find_image(reference)
         return self._of_image(digest) if digest else None
 
-    def make(self, reference: str, on_log: Callable[[str], None], cancel: Cancel) -> Progress:
+    def make(
+        self,
+        reference: str,
+        on_log: Callable[[str], None],
+        cancel: Cancel,
+        locked: LockedStage | None = None,
+    ) -> Progress:
         """The base, whatever it takes.
 
         Raises:
@@ -69,7 +78,7 @@ class Bases:
         """
         definition = definitions(self._folders, mentioning=reference).get(reference)
         if definition:
-            return self._bootstrap(definition, on_log, cancel)
+            return self._bootstrap(definition, on_log, cancel, locked)
         if is_path(reference):
             return self._from_path((self._directory / reference).resolve(), on_log)
         digest = self._store.find_image(reference)
@@ -109,15 +118,26 @@ class Bases:
         )
         return Progress(config, manifest.layers, layers, epoch_of(config))
 
-    def _bootstrapped(self, definition: Definition) -> Progress | None:
+    def _bootstrapped(self, definition: Definition, locked: LockedStage | None) -> Progress | None:
         hit = self._store.index.find_layer(definition_key(definition.values))
-        snapshot = self._store.snapshots.get(hit.chain_id) if hit else None
-        if hit is None or snapshot is None:
+        chain_id, seconds = (hit.chain_id, hit.seconds) if hit else (None, 0.0)
+        if locked and self._was_made(locked.base_digest):
+            chain_id = locked.base_digest
+        snapshot = self._store.snapshots.get(chain_id) if chain_id else None
+        if snapshot is None or (locked and locked.base_inputs and chain_id != locked.base_digest):
             return None
-        return _first(definition, snapshot, hit.seconds, cached=True)
+        return _first(definition, snapshot, seconds, cached=True)
+
+    def _was_made(self, chain_id: Digest) -> bool:
+        """Whether this store has bootstrapped that layer, by the definition it had then."""
+        return self._journal.inputs(base_key(chain_id), chain_id) is not None
 
     def _bootstrap(
-        self, definition: Definition, on_log: Callable[[str], None], cancel: Cancel
+        self,
+        definition: Definition,
+        on_log: Callable[[str], None],
+        cancel: Cancel,
+        locked: LockedStage | None,
     ) -> Progress:
         from ..oci.changeset import Clamp
         from . import bootstrap  # with what unpacks, for the first time only
@@ -129,13 +149,14 @@ class Bases:
             cancel.pause(0.1)
 
         with self._store.building(key, wait):
-            existing = self._bootstrapped(definition)
+            existing = self._bootstrapped(definition, locked)
             if existing:
                 return existing
             started, began = time.monotonic(), time.time()
             active = self._store.snapshots.prepare(None)
             try:
-                bootstrap.fill(self._place, definition, active, on_log, cancel)
+                wanted = locked.base_inputs if locked else ()
+                took = bootstrap.fill(self._place, definition, active, on_log, cancel, wanted)
                 clamp = Clamp(began, definition.epoch)
                 snapshot = freeze(self._store, active, f"%base {definition.name}", clamp)
             except BaseException:
@@ -143,6 +164,8 @@ class Bases:
                 raise
             seconds = time.monotonic() - started
             self._store.remember_layer(key, snapshot, seconds)
+            parts = {"kind": "definition", "name": definition.name}
+            self._journal.write(base_key(snapshot.chain_id), parts, snapshot.diff_id, took)
         return _first(definition, snapshot, seconds, cached=False)
 
     def _what_exists(self) -> str:

@@ -115,7 +115,7 @@ def _give_packages(journal: Journal, images: Mapping[str, Image], store: Store) 
     downloads = store.cache_folder("apt")
     for image in images.values():
         for layer in image.layers:
-            journal.bring(journal.inputs(layer.key, layer.diff_id) or [], downloads)
+            journal.bring(journal.of_layer(layer) or [], downloads)
 
 
 def _remove_leftovers(store: Store) -> None:

@@ -1,15 +1,20 @@
 """Real packages from this host's own mirrors: apt, pip, npm."""
 
 import json
+import os
 
 import pytest
 
 from container_kernel.build import lock as locks
 from container_kernel.build.cancel import Cancel
+from container_kernel.build.events import StepLog
+from container_kernel.build.ledger import Ledger
+from container_kernel.build.lock import Lock
 from container_kernel.build.packages import Installation
 from container_kernel.build.step import Base, Packages
 from container_kernel.errors import LockDrift, StepFailed
 from container_kernel.kernel import records
+from container_kernel.oci.digest import Digest
 from container_kernel.record import replace
 from container_kernel.runtime.network import NONE
 
@@ -185,3 +190,32 @@ def test_a_python_package_of_another_digest_is_refused(locked):
     path.write_text(path.read_text().replace(digest, "sha256:" + "0" * 64))
     with pytest.raises(LockDrift, match="other bytes than locked"):
         locked(*steps, use_cache=False)
+
+
+def test_a_locked_base_is_made_again_to_the_bit_and_without_its_mirror(locked, settings, tmp_path):
+    first = locked(use_cache=True, is_locked=False)
+    made = lock_of(first, locked.notebook)
+    packages = {one["name"]: one for one in made.base_inputs}
+    assert packages["apt"]["priority"] == "required"  # by the archive; the package says important
+    assert {one["kind"] for one in made.base_inputs} == {"deb"}
+    kept, there = first.workbench.store.home / "downloads/inputs", tmp_path / "elsewhere"
+    (there / "downloads/inputs").mkdir(parents=True)
+    for one in made.base_inputs:
+        digest = one["digest"].removeprefix("sha256:")
+        os.link(kept / digest, there / "downloads/inputs" / digest)
+    nowhere = settings.environ | {"http_proxy": "http://127.0.0.1:9"}
+    again = locked(home=there, environ=nowhere)
+    assert again.image().digest == first.image().digest
+    log = "".join(event.text for event in again.events if isinstance(event, StepLog))
+    assert "from the packages that are locked" in log
+
+
+def test_which_packages_of_a_base_are_others_is_told(locked):
+    first = locked(use_cache=True, is_locked=False)
+    made = lock_of(first, locked.notebook)
+    apt = next(one for one in made.base_inputs if one["name"] == "apt")
+    other = replace(made, base_digest=Digest.of(b""), base_inputs=({**apt, "version": "0.1"},))
+    ledger = Ledger(first.workbench.ledger.journal, lock=Lock({"main": other}, "", ""))
+    stage = first.workbench._stages.find("main")
+    with pytest.raises(LockDrift, match=rf"other packages: .*\bapt 0\.1 → {apt['version']}"):
+        ledger.check_base(stage, first.image().chain_id)
