@@ -88,6 +88,7 @@ class Magic:
 
 
 _STAGE = Flag("--stage", "the stage, instead of the current one", "STAGE", kind="stage")
+_FAILED = Flag("--failed", "in what the step that failed last has left")
 _JSON = Flag("--json", "also as data, for programs")
 _FILES = Flag("--requirement", "a file with one package per line", "FILE", "-r", True, kind="path")
 _SESSION = (
@@ -297,6 +298,7 @@ _COMMANDS = (
     Magic(
         name="run", takes="[CMD]...", is_cell=True, is_verbatim=True, flags=(
             _STAGE, Flag("--image", "an image instead: what %base takes", "REF", kind="tag"),
+            _FAILED,
             *_CONNECTIONS, *_LIMITS,
             Flag("--as-root", "be root of the image, with root's usual rights"),
             Flag("--add-cap", "have a capability more, for example NET_RAW", "NAME", repeats=True,
@@ -312,6 +314,19 @@ _COMMANDS = (
         "The container is gone afterwards.",
         example="%%run --memory 512m --timeout 30s python3\nprint('hello')",
     ),
+    Magic(
+        name="shell", takes="[CMD]...", is_verbatim=True, example="%shell --failed ls -l",
+        flags=(_STAGE, _FAILED),
+        summary="Run a command in the live container, or where a step has failed.",
+        details="With --failed it sees the file system as the failed step left it, as root, in its "
+        "working directory, without network; what it writes is gone afterwards. Without CMD that "
+        "shows what the step wrote last. Only the last failed step of a notebook is kept.",
+    ),
+    Magic(name="retry", summary="Run the build cell that failed last once more.", example="%retry",
+          details="From the clean parent: what the failed step has written is no part of it."),
+    Magic(name="discard", summary="Throw away what the failed step has written.",
+          details="That also happens when it is built, when another fails, and when the kernel "
+          "ends.", example="%discard"),
     Magic(
         name="limits", flags=(
             *_LIMITS, Flag("--restart", "where a limit takes a new session, start one"), _JSON,

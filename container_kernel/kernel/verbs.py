@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 @record
 class Context:
-    """What a verb works with. ``inner`` is what the kernel inside says of itself, if it runs."""
+    """What a verb works with. ``inner`` is what the kernel inside says of itself, if it runs;
+    ``again`` runs the build cell that failed last.
+    """
 
     workbench: Workbench
     screen: Screen
@@ -36,6 +38,7 @@ class Context:
     inner: Dict
     outputs: Outputs
     has_run: Callable[[Live], bool]
+    again: Callable[[Screen, Cancel], None] | None
 
 
 @record
@@ -56,12 +59,19 @@ def run(command: Command, context: Context) -> None:
 
 def needs_live(commands: Sequence[Command]) -> Needs | None:
     """The live container that must run first, if the commands need one."""
-    found = next((one for one in commands if one.name == "sh" or _makes_kernel(one)), None)
+    found = next((one for one in commands if _is_beside(one)), None)
     return Needs(found.args["stage"]) if found else None
 
 
-def _makes_kernel(command: Command) -> bool:
-    return command.name == "freeze" and command.args["kernel"] is not None
+def _is_beside(command: Command) -> bool:
+    match command.name:
+        case "sh":
+            return True
+        case "shell":
+            return not command.args["failed"]
+        case "freeze":
+            return command.args["kernel"] is not None
+    return False
 
 
 def names(workbench: Workbench, directory: Path) -> dict[str, Callable[[str], Iterable[str]]]:
@@ -224,6 +234,12 @@ def _sh(command: Command, context: Context) -> None:
         container.delete()
 
 
+def _failing(command: Command, context: Context) -> None:
+    from . import failing
+
+    getattr(failing, command.name)(command, context)
+
+
 def _run(command: Command, context: Context) -> None:
     from . import fresh
 
@@ -304,5 +320,6 @@ _VERBS: dict[str, Callable[[Command, Context], None]] = {
     "limits": _limits,
     "top": _top,
     "isolation": _isolation,
+    **dict.fromkeys(("shell", "retry", "discard"), _failing),
     **dict.fromkeys(("net", "mount", "unmount", "publish", "volume list", "volume rm"), _connect),
 }
