@@ -123,7 +123,10 @@ def _image(args: Arguments, context: Context) -> Image:
     workbench, reference = context.workbench, args["image"]
     named = [f"--{flag}" for flag in ("stage", "image", "failed") if args[flag]]
     if len(named) > 1:
-        raise BadArguments(f"%%run takes one of them, found {' and '.join(named)}")
+        raise BadArguments(
+            f"%%run takes --stage or --image or --failed, found {' and '.join(named)}",
+            hint="leave all but one out",
+        )
     if args["failed"]:
         from ..build import failures
 

@@ -104,9 +104,11 @@ def _freeze(command: Command, context: Context) -> None:
     tag = command.args.word()
     full = images.full_name(tag) if tag else None
     image = context.workbench.freeze(full, stage=command.args["stage"])
-    layer = image.layers[-1]
-    cell = f"%base {full or image.digest}"
-    context.screen.show(shown_images.frozen(layer, image, cell, full))
+    from ..build.proposal import propose
+
+    store, host = context.workbench.store, context.workbench.host
+    made = propose(host, store, image.chain_id, full or str(image.digest))
+    context.screen.show(shown_images.frozen(image.layers[-1], image, made, full))
     if kernel := command.args["kernel"]:
         _install(kernel, full, image, context)
 

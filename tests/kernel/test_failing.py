@@ -117,7 +117,7 @@ def test_only_the_last_failed_step_is_kept_until_it_is_discarded(kernel, home):
 
 
 def test_an_interrupted_step_is_kept_too(kernel):
-    msg_id = kernel.client.execute("%%build\necho so far > /opt/far; echo begun; sleep 60")
+    msg_id = kernel.client.execute("%%build\necho so far > /opt/far; echo be''gun; sleep 60")
     until(lambda: "begun" in str(kernel.client.get_iopub_msg(timeout=10)["content"]))
     kernel.manager.interrupt_kernel()
     assert kernel.reply_to(msg_id)["content"]["ename"] == "Interrupted"
