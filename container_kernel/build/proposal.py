@@ -15,7 +15,8 @@ import stat
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from fnmatch import fnmatchcase
-from pathlib import Path
+from functools import cached_property
+from pathlib import Path, PurePosixPath
 
 from ..oci.digest import Digest
 from ..record import field, record
@@ -97,7 +98,7 @@ def propose(host: Host, store: Store, chain: Digest, image: str) -> Proposal:
         owned = _packages(draft, before, after, [path for path, _ in paths])
         reader = _Reader(draft, snapshot.path, store, before, image)
         for path, status in paths:
-            if path not in owned and not any(path.startswith(f"{one}/") for one in owned.folders):
+            if path not in owned:
                 reader.take(path, status, has_dpkg=owned.has_dpkg)
     left_out = {reason: tuple(paths) for reason, paths in draft.left_out.items()}
     return Proposal(tuple(_cells(draft)), left_out, tuple(draft.unexplained), tuple(draft.remarks))
@@ -132,7 +133,13 @@ class _Owned:
     has_dpkg: bool = False
 
     def __contains__(self, path: str) -> bool:
-        return path in self.files
+        is_above = path in self._above
+        return path in self.files or is_above or any(path.startswith(f) for f in self.folders)
+
+    @cached_property
+    def _above(self) -> set[str]:
+        """The folders that the files lie in."""
+        return {os.fspath(one) for path in self.files for one in PurePosixPath(path).parents}
 
 
 def _packages(draft: _Draft, before: View, after: View, paths: list[str]) -> _Owned:
@@ -163,7 +170,7 @@ def _python(draft: _Draft, after: View, paths: list[str], owned: _Owned) -> None
     found: list[Package] = []
     for path in paths:
         folder, _, name = path.rpartition("/")
-        if name != "METADATA" or not folder.endswith(".dist-info") or path in owned:
+        if name != "METADATA" or not folder.endswith(".dist-info") or path in owned.files:
             continue
         found += installed.python(after, folder)
         site = folder.rpartition("/")[0]
@@ -177,6 +184,7 @@ def _python(draft: _Draft, after: View, paths: list[str], owned: _Owned) -> None
             draft.remarks += [remark] if remark not in draft.remarks else []
     if found:
         draft.packages.append(_line("%pip", (one.pinned for one in sorted(found))))
+        draft.remarks.append("%pip writes who installed a package (INSTALLER, RECORD) its own way")
 
 
 def _node(draft: _Draft, before: View, after: View, owned: _Owned) -> None:
@@ -189,7 +197,7 @@ def _node(draft: _Draft, before: View, after: View, owned: _Owned) -> None:
                 new = [*installed.node(after, path)]
                 if f"{top}/{one}" not in owned.files and new != [*installed.node(before, path)]:
                     found += new
-                    owned.folders.append(f"{top}/{one}")
+                    owned.folders.append(f"{top}/{one}/")
     if found:
         draft.packages.append(_line("%npm", (one.pinned for one in sorted(found))))
 
@@ -227,20 +235,24 @@ class _Reader:
             target = os.readlink(self._on_disk(path))
             if not target.startswith(_NODE) and "node_modules/" not in target:
                 draft.files.append(f"ln -sfn {shlex.quote(target)} {shlex.quote(path)}")
+                self._rights(path, status, None)
         elif stat.S_ISREG(mode):
             self._file(path, status)
         else:
             draft.unexplained.append(path)
 
     def _folder(self, path: str, status: os.stat_result) -> None:
-        """A folder that is new and empty, or other than it was; those above files need no line."""
+        """A folder that is new or other than it was; a plain one above files needs no line."""
         was = self._lower(path)
         if was is not None and _is_opaque(self._on_disk(path)):
             self._draft.removals.append(f"rm -rf {shlex.quote(path)}")
             was = None
-        if was is None and not os.listdir(self._on_disk(path)) and not _left_out(f"{path}/"):
-            self._draft.folders.append(f"mkdir -p {shlex.quote(path)}")
-            self._rights(path, status, 0o755)
+        if was is not None or _left_out(f"{path}/"):
+            return
+        is_plain = not self._rights(path, status, 0o755)
+        line = f"mkdir -p {shlex.quote(path)}"
+        if not (is_plain and os.listdir(self._on_disk(path))) and line not in self._draft.folders:
+            self._draft.folders.append(line)
 
     def _file(self, path: str, status: os.stat_result) -> None:
         draft, text = self._draft, None
@@ -261,13 +273,15 @@ class _Reader:
         draft.files.append(f"cat > {shlex.quote(path)} <<'{mark}'\n{text}{mark}")
         self._rights(path, status, 0o644)
 
-    def _rights(self, path: str, status: os.stat_result, usual: int | None) -> None:
+    def _rights(self, path: str, status: os.stat_result, usual: int | None) -> bool:
+        """Lines for an owner and a mode that are not the usual ones; False if they are."""
         uid, gid = (self._idmap.to_image(number) for number in (status.st_uid, status.st_gid))
         name, mode = shlex.quote(path), stat.S_IMODE(status.st_mode)
         if uid or gid:
-            self._draft.rights.append(f"chown {uid}:{gid} {name}")
+            self._draft.rights.append(f"chown -h {uid}:{gid} {name}")
         if usual is not None and mode != usual:
             self._draft.rights.append(f"chmod {mode:o} {name}")
+        return bool(uid or gid) or usual not in (None, mode)
 
     def _on_disk(self, path: str) -> Path:
         return self._upper / path.lstrip("/")
