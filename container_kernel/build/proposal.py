@@ -30,6 +30,7 @@ _MOST_TEXT = 4096
 _MOST_TEXTS = 16384
 _DPKG = "/var/lib/dpkg"
 _AUTO = re.compile(r"^Package: (\S+)\n(?:[^\n]+\n)*?Auto-Installed: 1$", re.MULTILINE)
+_PATH = re.compile(r"(?<![\w.-])/[\w.+-]+/[\w./+-]*\w")
 _MERGED = ("/bin/", "/sbin/", "/lib/", "/lib64/")
 _NODE = ("/usr/local/lib/node_modules", "/usr/lib/node_modules")
 
@@ -134,7 +135,8 @@ class _Owned:
 
     def __contains__(self, path: str) -> bool:
         is_above = path in self._above
-        return path in self.files or is_above or any(path.startswith(f) for f in self.folders)
+        is_below = any(path.startswith(folder) for folder in self.folders)
+        return path in self.files or is_above or is_below
 
     @cached_property
     def _above(self) -> set[str]:
@@ -164,6 +166,9 @@ def _debian(draft: _Draft, before: View, after: View, owned: _Owned) -> None:
             listed = (after.read(f"{_DPKG}/info/{name}.list") or "").splitlines()
             owned.files.update(listed)
             owned.files.update(f"/usr{path}" for path in listed if path.startswith(_MERGED))
+            for script in ("preinst", "postinst"):  # what they name, they make
+                said = after.read(f"{_DPKG}/info/{name}.{script}") or ""
+                owned.files.update(_PATH.findall(said))
 
 
 def _python(draft: _Draft, after: View, paths: list[str], owned: _Owned) -> None:

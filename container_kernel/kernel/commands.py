@@ -216,7 +216,10 @@ _COMMANDS = (
         flags=(_STAGE, Flag("--kernel", "make it a kernel of this name in the launcher", "NAME",
                             read=values.kernel)),
         summary="Freeze what run cells wrote as a layer.",
-        details="Run cells write to scratch, which is lost with the container. This keeps it.",
+        details="Run cells write to scratch, which is lost with the container. This keeps it, and "
+        "proposes the build cells that would have made it: packages by %apt, %pip and %npm, small "
+        "texts and links by %%build, the rest by %copy out of the frozen image. What was left out "
+        "is named.",
     ),
     Magic(name="why", takes="[CELL]", example="%why 2",
           summary="Say why steps were cached or had to run.",
