@@ -216,10 +216,9 @@ _COMMANDS = (
         flags=(_STAGE, Flag("--kernel", "make it a kernel of this name in the launcher", "NAME",
                             read=values.kernel)),
         summary="Freeze what run cells wrote as a layer.",
-        details="Run cells write to scratch, which is lost with the container. This keeps it, and "
-        "proposes the build cells that would have made it: packages by %apt, %pip and %npm, small "
-        "texts and links by %%build, the rest by %copy out of the frozen image. What was left out "
-        "is named.",
+        details="Scratch is lost with the container. This keeps it, and proposes the build cells "
+        "that would have made it: packages by %apt, %pip and %npm, small texts and links by "
+        "%%build, the rest by %copy out of the frozen image. What was left out is named.",
     ),
     Magic(name="why", takes="[CELL]", example="%why 2",
           summary="Say why steps were cached or had to run.",
@@ -321,9 +320,8 @@ _COMMANDS = (
         name="shell", takes="[CMD]...", is_verbatim=True, example="%shell --failed ls -l",
         flags=(_STAGE, _FAILED),
         summary="Run a command in the live container, or where a step has failed.",
-        details="With --failed it sees the file system as the failed step left it, as root, in its "
-        "working directory, without network; what it writes is gone afterwards. Without CMD that "
-        "shows what the step wrote last. Only the last failed step of a notebook is kept.",
+        details="With --failed it sees what the failed step left, as root, without network; what "
+        "it writes is gone afterwards. Without CMD it shows what the step wrote last.",
     ),
     Magic(name="retry", summary="Run the build cell that failed last once more.", example="%retry",
           details="From the clean parent: what the failed step has written is no part of it."),

@@ -3,18 +3,9 @@
 import pytest
 
 from container_kernel.build.proposal import propose
-from container_kernel.build.step import Base, Packages, Shell
+from container_kernel.build.step import Packages, Shell
 
 pytestmark = [pytest.mark.privileged, pytest.mark.slow]
-
-
-@pytest.fixture
-def debian(make_bench):
-    """A Debian with python3."""
-    bench = make_bench()
-    bench.build("base", Base("debian:bookworm"))
-    bench.build("apt", Packages("apt", ("python3",)))
-    return bench
 
 
 def proposed(bench):
