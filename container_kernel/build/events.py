@@ -7,6 +7,7 @@ Whoever listens (the notebook's cards, a terminal, a test's list) gets them thro
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from .. import errors
 from ..errors import ContainerKernelError
@@ -14,6 +15,9 @@ from ..oci.digest import Digest
 from ..oci.spec import ImageConfig
 from ..record import record
 from .cancel import Cancel
+
+if TYPE_CHECKING:
+    from ..store.snapshots import Active
 
 
 @record
@@ -89,6 +93,8 @@ class StepFailed(_About):
     tail: tuple[str, ...]
     seconds: float
     interrupted: bool
+    is_kept: bool = False
+    """What it had written can be looked at."""
 
 
 Event = StepStarted | StepLog | StepFinished | StepFailed
@@ -126,7 +132,9 @@ class About(_About):
             seconds=layer.seconds if layer else 0.0,
         )
 
-    def failed(self, error: ContainerKernelError, seconds: float) -> StepFailed:
+    def failed(
+        self, error: ContainerKernelError, seconds: float, *, is_kept: bool = False
+    ) -> StepFailed:
         """It went wrong, or was stopped."""
         return StepFailed(
             step_id=self.step_id,
@@ -139,6 +147,7 @@ class About(_About):
             tail=error.tail if isinstance(error, errors.StepFailed) else (),
             seconds=seconds,
             interrupted=isinstance(error, errors.Interrupted),
+            is_kept=is_kept,
         )
 
 
@@ -151,9 +160,11 @@ class Watch:
     """Who is told what a step does, and what may stop it.
 
     ``named`` is called when the new layer's name is known, in another thread, while the layer is
-    written to disk.
+    written to disk. ``left`` is given what a command had written that failed, and says whether it
+    takes that.
     """
 
     log: Callable[[str], None]
     cancel: Cancel
     named: OnNamed
+    left: Callable[[Active], bool] = lambda _: False

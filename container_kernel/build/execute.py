@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .. import syscalls
-from ..errors import ContainerKernelError, RuntimeFailed, StepFailed
+from ..errors import ContainerKernelError, Interrupted, RuntimeFailed, StepFailed
 from ..oci.changeset import Clamp, tree_digest
 from ..oci.digest import Digest, extend_chain
 from ..oci.tar_writer import HeaderKeeper
@@ -102,8 +102,9 @@ def run_and_freeze(
     """Run ``command`` on the file system named ``parent``; freeze and return the new layer.
 
     Raises:
-        StepFailed: the command ended with an error; nothing was frozen.
-        Interrupted: it was cancelled; its whole process tree is gone, nothing was frozen.
+        StepFailed: the command ended with an error; nothing was frozen. What it had written is
+            given to ``watch.left``.
+        Interrupted: it was cancelled; its whole process tree is gone, and the same holds.
     """
     started = time.time()
     place.host.runtime.announce()
@@ -115,11 +116,25 @@ def run_and_freeze(
             rootfs.unmount()
             given.check_layer(rootfs.active.upper)
             return freeze(place.store, rootfs.active, title, Clamp(started, epoch), watch.named)
+        except (StepFailed, Interrupted):
+            rootfs.unmount()
+            if not _is_left(rootfs.active, given, watch):
+                rootfs.discard()
+            raise
         except BaseException:
             rootfs.discard()
             raise
     finally:
         given.close()
+
+
+def _is_left(active: Active, given: Given, watch: Watch) -> bool:
+    """Whether what a failed command has written is kept; not so if a secret is in it."""
+    try:
+        given.check_layer(active.upper)
+    except StepFailed:
+        return False
+    return watch.left(active)
 
 
 def _run_to_end(job: Job, title: str, watch: Watch) -> None:

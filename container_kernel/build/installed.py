@@ -113,13 +113,14 @@ def _of_folders(view: View) -> Iterator[Package]:
         elif here.rpartition("/")[2] == "node_modules":
             scoped = [f"{n}/{m}" for n in names if n[0] == "@" for m in view.names(f"{here}/{n}")]
             for name in (*names, *scoped):
-                yield from _node(view, f"{here}/{name}/package.json")
+                yield from node(view, f"{here}/{name}/package.json")
         for name in names:
             if name.endswith(".dist-info"):
-                yield from _python(view, f"{here}/{name}")
+                yield from python(view, f"{here}/{name}")
 
 
-def _python(view: View, folder: str) -> Iterator[Package]:
+def python(view: View, folder: str) -> Iterator[Package]:
+    """What a ``*.dist-info`` folder says."""
     headers = HeaderParser().parsestr(view.read(f"{folder}/METADATA") or "")
     name, version = str(headers["Name"] or ""), str(headers["Version"] or "")
     if not _is_good(name, version):
@@ -135,7 +136,8 @@ def _python(view: View, folder: str) -> Iterator[Package]:
     yield Package("pypi", name, version, licence=licence, url=str(url) if is_elsewhere else "")
 
 
-def _node(view: View, path: str) -> Iterator[Package]:
+def node(view: View, path: str) -> Iterator[Package]:
+    """What a ``package.json`` says."""
     found = _json(view.read(path))
     name, version, licence = (found.get(key) for key in ("name", "version", "license"))
     if isinstance(name, str) and isinstance(version, str) and _is_good(name, version):

@@ -53,7 +53,7 @@ def open_builder(host: Host, store: Store, config: Config, around: Surroundings)
         return collect(config.environ, config.user_home)
 
     return Builder(
-        Workplace(host, store, collect, config.build_limits, config.grants),
+        Workplace(host, store, collect, config.build_limits, config.grants, around.notebook),
         around.directory,
         config.base_folders,
         _ledger(store, config, around),

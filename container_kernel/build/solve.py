@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,8 @@ from .progress import Numbered, Progress, Trail
 from .step import Copy, Made, Packages, Setting, Shell, Step
 
 if TYPE_CHECKING:
+    from ..oci.spec import ImageConfig
+    from ..store.snapshots import Active
     from .ledger import Ledger
     from .lock import LockedStep
     from .make import Maker
@@ -49,6 +51,7 @@ class Solver:
         self._directory = directory
         self._stage_chain = stage_chain
         self._use_cache = use_cache
+        self._kept: str | None = None
 
     def solve(
         self,
@@ -113,10 +116,28 @@ class Solver:
             with disk_errors(self._store.home):
                 layer = self._layer(progress, step, about, on_event, cancel)
         except ContainerKernelError as error:
-            on_event(about.failed(error, time.monotonic() - started))
+            is_kept = self._kept == about.step_id
+            on_event(about.failed(error, time.monotonic() - started, is_kept=is_kept))
             raise
+        if self._kept == about.step_id:
+            self._settle()
         on_event(about.finished(layer))
         return progress.with_layer(layer)
+
+    def _left(self, about: About, config: ImageConfig, active: Active) -> bool:
+        """Keep what a failed step has written, if that can be."""
+        from .failures import keep
+
+        is_kept = keep(self._store, about, config, self._place.notebook, active)
+        self._kept = about.step_id if is_kept else None
+        return is_kept
+
+    def _settle(self) -> None:
+        """The step is built that had failed: what it left then may go."""
+        from .failures import settle
+
+        settle(self._store, self._kept or "")
+        self._kept = None
 
     def _layer(
         self,
@@ -157,7 +178,9 @@ class Solver:
                 # Should the layer then not get there, this is a miss: `_cached` looks for it.
                 self._store.index.remember_layer(key, chain_id, time.monotonic() - started)
 
-            snapshot, taken = self._maker.make(progress, step, locked, Watch(log, cancel, remember))
+            left = partial(self._left, about, progress.config)
+            watch = Watch(log, cancel, remember, left)
+            snapshot, taken = self._maker.make(progress, step, locked, watch)
             seconds = time.monotonic() - started
             layers.add_key(snapshot, key, seconds)
             self._ledger.made(key, parts, snapshot.diff_id, taken)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from .grants import Grants
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ..runtime.host import Host
     from ..runtime.limits import Limits
     from ..store.store import Store
@@ -31,11 +33,13 @@ class Workplace:
         collect: Callable[[], Site],
         limits: Limits,
         grants: Grants = _NO_GRANTS,
+        notebook: Path | None = None,
     ) -> None:
         self.host = host
         self.store = store
         self.limits = limits
         self.grants = grants
+        self.notebook = notebook
         self._collect = collect
 
     @cached_property

@@ -184,7 +184,11 @@ def _shell(commands: Commands[Parser]) -> None:
 
 
 def _add_container(made: Parser) -> None:
-    made.add_argument("--image", metavar="REF", help="a tag, a base, a notebook or a slug")
+    where = made.add_mutually_exclusive_group()
+    where.add_argument("--image", metavar="REF", help="a tag, a base, a notebook or a slug")
+    where.add_argument(
+        "--failed", metavar="NOTEBOOK", help="what the step left that failed last in its kernel"
+    )
     made.add_argument(
         "--net", type=_value(values.net), default="none", help="none, host, pasta, or hosts"
     )

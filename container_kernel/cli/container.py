@@ -12,17 +12,18 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..build import slugs
+from ..build import failures, slugs
 from ..build.events import Event, Image, OnEvent, StepFinished
 from ..build.step import Base
 from ..display import warnings
 from ..errors import UsageError
-from ..kernel import connections, limiting
+from ..kernel import connections, failing, limiting
 from ..kernel.limit_flags import asked
-from ..runtime.live import Live
+from ..runtime.live import WORK, Live
 from ..runtime.relaxed import Relaxed
 from ..runtime.slug import is_slug
 from ..runtime.wish import Wish
+from . import notebook as notebooks
 from .arguments import Options
 from .build import Bench, bench
 from .report import Report
@@ -43,7 +44,7 @@ def execute(options: Options, report: Report) -> int:
         raise UsageError("exec needs a command", hint="write it after --, as in: exec -- ls -l")
     with bench(Path.cwd(), report) as here, _fresh(options, here, report) as live:
         stdin = _Stdin()
-        container = live.start(words, {}, stdin=stdin.read_end)
+        container = live.start(words, {}, cwd=_cwd(options, live), stdin=stdin.read_end)
         stdin.begin()
         outputs = {1: bytearray(), 2: bytearray()} if report.is_json else None
         timeout_s = live.limits.timeout_s
@@ -72,7 +73,8 @@ def shell(options: Options, report: Report) -> int:
         return execute(options, report)
     with bench(Path.cwd(), report) as here, _fresh(options, here, report) as live:
         terminal = Terminal()
-        container = live.start(command(_words(options)), {}, stdin=terminal.slave)
+        argv, cwd = command(_words(options)), _cwd(options, live)
+        container = live.start(argv, {}, cwd=cwd, stdin=terminal.slave)
         terminal.close_slave()
         with terminal.attached():
             _converse(terminal, container)
@@ -89,7 +91,6 @@ def _words(options: Options) -> list[str]:
 @contextmanager
 def _fresh(options: Options, here: Bench, report: Report) -> Iterator[Live]:
     """A container context on the image that was asked for."""
-    reference = options.image or _only_notebook()
     workbench = here.workbench
     wanted = asked({name.replace("_", "-"): value for name, value in vars(options).items()})
     limits = workbench.limits(wanted)
@@ -100,7 +101,9 @@ def _fresh(options: Options, here: Bench, report: Report) -> Iterator[Live]:
         capabilities=tuple(options.add_cap),
         no_seccomp=options.no_seccomp,
     )
-    relaxed = workbench.config.relaxed | beyond
+    relaxed = told = workbench.config.relaxed | beyond
+    if options.failed:
+        relaxed |= failing.AS_THE_STEP
     with ExitStack() as stack:
         ports = connections.published(options.publish)
         for port in ports:
@@ -114,10 +117,10 @@ def _fresh(options: Options, here: Bench, report: Report) -> Iterator[Live]:
             ports=ports,
             home=workbench.config.user_home,
         )
-        live = workbench.fresh(_image(reference, here), wish)
+        live = workbench.fresh(_image(options, here), wish)
         stack.callback(live.close)
-        if relaxed.words:
-            report.note(warnings.text(relaxed.words))
+        if told.words:
+            report.note(warnings.text(told.words))
         if live.link.notice:
             report.note(f"network: {live.link.notice}")
         yield live
@@ -125,8 +128,17 @@ def _fresh(options: Options, here: Bench, report: Report) -> Iterator[Live]:
             report.note(f"network: the --net list refused {', '.join(refused)}")
 
 
-def _image(reference: str, here: Bench) -> Image:
-    """A slug's image, or what ``%base`` makes of the reference."""
+def _cwd(options: Options, live: Live) -> str:
+    """Where the command starts: where the failed step did, or in the notebook's folder."""
+    return (live.config.workdir or "/") if options.failed else WORK
+
+
+def _image(options: Options, here: Bench) -> Image:
+    """What a failed step left, a slug's image, or what ``%base`` makes of the reference."""
+    if options.failed:
+        notebook = notebooks.path_of(options.failed)
+        return failures.of_notebook(here.workbench.store, notebook).image
+    reference = options.image or _only_notebook()
     if is_slug(reference):
         workbench = here.workbench
         return slugs.attach(workbench.host, workbench.store, reference, Path.cwd())

@@ -16,6 +16,7 @@ from typing import assert_never
 from ..build.events import Event, StepFailed, StepFinished, StepLog, StepStarted
 from ..record import field, record
 from . import amounts, markup
+from .failures import LOOK
 from .log import Log, as_html, plain
 from .markup import Bundle
 
@@ -163,17 +164,23 @@ def _notes(event: Shown, elapsed: float) -> list[str]:
 def _plain(event: Shown, log: Log, elapsed: float) -> str:
     # What a failed step printed last is in the error that follows the card.
     tail = log.last(LIVE_LINES) if isinstance(event, StepStarted) else ()
-    return "\n".join([line(event, elapsed), *(f"    {plain(text)}" for text in tail)])
+    look = [f"    {LOOK}"] if _can_look(event) else []
+    return "\n".join([line(event, elapsed), *(f"    {plain(text)}" for text in tail), *look])
+
+
+def _can_look(event: Shown) -> bool:
+    return isinstance(event, StepFailed) and event.is_kept
 
 
 def _html(event: Shown, log: Log, notes: list[str]) -> str:
     colour = {StepStarted: markup.BUSY, StepFinished: markup.GOOD, StepFailed: markup.BAD}[
         type(event)
     ]
+    look = f"<div>{markup.muted(markup.text(LOOK))}</div>" if _can_look(event) else ""
     return (
         f'<div style="border-left:3px solid {colour};padding:.15em 0 .15em .75em;margin:0;'
         f'font-size:{markup.SIZE};line-height:1.6">'
-        f"{_head(event, notes, colour)}{_log(event, log)}</div>"
+        f"{_head(event, notes, colour)}{_log(event, log)}{look}</div>"
     )
 
 

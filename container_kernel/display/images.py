@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from ..record import record
@@ -13,6 +15,9 @@ from .markup import Bundle
 
 if TYPE_CHECKING:
     from ..build.events import Image, Layer
+    from ..build.proposal import Proposal
+
+MOST_PATHS = 12
 
 
 @record
@@ -119,23 +124,55 @@ def _shown(value: object) -> str:
     return plain(json.dumps(value, ensure_ascii=False))
 
 
-def frozen(layer: Layer, image: Image, shown: str, tag: str | None = None) -> Bundle:
-    """What ``%freeze`` says: the layer it made, and the build cell that would make it again."""
+def frozen(layer: Layer, image: Image, proposal: Proposal, tag: str | None = None) -> Bundle:
+    """What ``%freeze`` says: the layer it made, and the build cells that would make it again."""
     short, size = layer.diff_id.short, amounts.size(layer.size)
     named = f", tagged {tag}" if tag else ""
-    again = "The build cell that would make this layer:"
     name = f", tagged {markup.code(tag)}" if tag else ""
     said = (
         f"frozen as {markup.code(short, tip=layer.diff_id)} "
         + markup.muted(f"&middot; {markup.text(size)} &middot;")
         + f" image {markup.code(image.digest)}{name}"
     )
+    again = _again(proposal)
+    notes = _notes(proposal)
+    cells = "".join(markup.pre(markup.text(cell)) for cell in proposal.cells)
+    below = "".join(f"<div>{markup.muted(markup.text(note))}</div>" for note in notes)
+    head = f"frozen as {short} · {size} · image {image.digest}{named}"
     return {
-        "text/plain": (
-            f"frozen as {short} · {size} · image {image.digest}{named}\n\n{again}\n\n{shown}"
-        ),
+        "text/plain": "\n\n".join([head, again, *proposal.cells, *notes]),
         "text/html": (
             f'<div style="font-size:{markup.SIZE};line-height:1.6"><div>{said}</div>'
-            f"<div>{markup.muted(markup.text(again))}</div>{markup.pre(markup.text(shown))}</div>"
+            f"<div>{markup.muted(markup.text(again))}</div>{cells}{below}</div>"
         ),
     }
+
+
+def _again(proposal: Proposal) -> str:
+    match len(proposal.cells):
+        case 0:
+            return "There is nothing in it that a build cell would have to make."
+        case 1:
+            return "The build cell that would make it:"
+    return "The build cells that would make it:"
+
+
+def _notes(proposal: Proposal) -> list[str]:
+    notes = [f"Left out, {why}: {_some(paths)}" for why, paths in proposal.left_out.items()]
+    if proposal.unexplained:
+        notes.append(f"No cell can make: {_some(proposal.unexplained)}")
+    if any("%copy --from" in cell for cell in proposal.cells):
+        notes.append(
+            "%copy takes files out of the frozen image, so keep a name of that: %freeze TAG"
+        )
+    return [*notes, *proposal.remarks]
+
+
+def _some(paths: Iterable[str]) -> str:
+    """Paths, those of one folder counted together when they are many."""
+    shown: list[str] = []
+    for folder, group in groupby(sorted(paths), key=os.path.dirname):
+        names = [*group]
+        shown += [f"{folder}/ ({len(names)} files)"] if len(names) > 2 else names
+    rest = f" and {len(shown) - MOST_PATHS} more" if len(shown) > MOST_PATHS else ""
+    return plain(", ".join(shown[:MOST_PATHS]) + rest)

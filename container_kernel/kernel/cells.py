@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..build.cancel import Cancel
-from ..errors import BaseNotFound, CellError
+from ..errors import BaseNotFound, CellError, StepFailed
 from ..record import record
 from . import foreign, notices
 from .inners import Place
@@ -61,6 +61,7 @@ class OwnCells:
         self._made = head_start.workbench if head_start else None
         self._cancel: Cancel | None = None
         self._restart: bool | None = None
+        self._again: tuple[str, Callable[[Screen, Cancel], None]] | None = None
         self._metrics: Metrics | None = None
         self.has_base = False
 
@@ -148,6 +149,7 @@ class OwnCells:
                     inner.info if inner else {},
                     self._app.front.outputs,
                     self._app.inners.has_run,
+                    self._again[1] if self._again else None,
                 )
                 for command in cell.commands:
                     cancel.check()
@@ -164,15 +166,23 @@ class OwnCells:
     def _build(self, publisher: Publisher, cell: BuildCell, screen: Screen, cancel: Cancel) -> None:
         metadata = publisher.request.message.metadata
         cell_id, deleted = metadata.get("cellId"), metadata.get("deletedCells")
-        self._workbench().build(
-            cell_id if isinstance(cell_id, str) else None,
-            str(publisher.request.content.get("code")),
-            cell.items,
-            order=self._order(),
-            deleted=_texts(deleted),
-            on_event=screen.on_event,
-            cancel=cancel,
-        )
+        code = str(publisher.request.content.get("code"))
+        identity = cell_id if isinstance(cell_id, str) else None
+        try:
+            self._workbench().build(
+                identity,
+                code,
+                cell.items,
+                order=self._order(),
+                deleted=_texts(deleted),
+                on_event=screen.on_event,
+                cancel=cancel,
+            )
+        except BaseException:
+            self._again = identity or code, partial(self._build, publisher, cell)
+            raise
+        if self._again and self._again[0] == (identity or code):
+            self._again = None
         self._restart = cell.restart
         if not cell.restart:
             self._keep_session(screen)
@@ -223,6 +233,9 @@ class OwnCells:
             )
         except BaseNotFound as error:
             raise self._without_image(error) from None
+        except StepFailed:
+            self._again = None  # of a cell that was built before: whoever wants its image tries it
+            raise
         finally:
             self._app.loop.call_soon(lambda: self._ended(screen, cancel))
 

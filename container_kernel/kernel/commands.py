@@ -88,6 +88,7 @@ class Magic:
 
 
 _STAGE = Flag("--stage", "the stage, instead of the current one", "STAGE", kind="stage")
+_FAILED = Flag("--failed", "in what the step that failed last has left")
 _JSON = Flag("--json", "also as data, for programs")
 _FILES = Flag("--requirement", "a file with one package per line", "FILE", "-r", True, kind="path")
 _SESSION = (
@@ -215,7 +216,9 @@ _COMMANDS = (
         flags=(_STAGE, Flag("--kernel", "make it a kernel of this name in the launcher", "NAME",
                             read=values.kernel)),
         summary="Freeze what run cells wrote as a layer.",
-        details="Run cells write to scratch, which is lost with the container. This keeps it.",
+        details="Scratch is lost with the container. This keeps it, and proposes the build cells "
+        "that would have made it: packages by %apt, %pip and %npm, small texts and links by "
+        "%%build, the rest by %copy out of the frozen image. What was left out is named.",
     ),
     Magic(name="why", takes="[CELL]", example="%why 2",
           summary="Say why steps were cached or had to run.",
@@ -297,6 +300,7 @@ _COMMANDS = (
     Magic(
         name="run", takes="[CMD]...", is_cell=True, is_verbatim=True, flags=(
             _STAGE, Flag("--image", "an image instead: what %base takes", "REF", kind="tag"),
+            _FAILED,
             *_CONNECTIONS, *_LIMITS,
             Flag("--as-root", "be root of the image, with root's usual rights"),
             Flag("--add-cap", "have a capability more, for example NET_RAW", "NAME", repeats=True,
@@ -312,6 +316,18 @@ _COMMANDS = (
         "The container is gone afterwards.",
         example="%%run --memory 512m --timeout 30s python3\nprint('hello')",
     ),
+    Magic(
+        name="shell", takes="[CMD]...", is_verbatim=True, example="%shell --failed ls -l",
+        flags=(_STAGE, _FAILED),
+        summary="Run a command in the live container, or where a step has failed.",
+        details="With --failed it sees what the failed step left, as root, without network; what "
+        "it writes is gone afterwards. Without CMD it shows what the step wrote last.",
+    ),
+    Magic(name="retry", summary="Run the build cell that failed last once more.", example="%retry",
+          details="From the clean parent: what the failed step has written is no part of it."),
+    Magic(name="discard", summary="Throw away what the failed step has written.",
+          details="That also happens when it is built, when another fails, and when the kernel "
+          "ends.", example="%discard"),
     Magic(
         name="limits", flags=(
             *_LIMITS, Flag("--restart", "where a limit takes a new session, start one"), _JSON,

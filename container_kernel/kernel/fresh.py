@@ -13,6 +13,7 @@ from ..build import slugs
 from ..build.inputs import Entry, Folder
 from ..display import amounts, warnings
 from ..errors import BadArguments, CellError, CommandFailed
+from ..runtime.live import WORK
 from ..runtime.relaxed import Relaxed
 from ..runtime.slug import is_slug
 from ..runtime.wish import Wish
@@ -52,7 +53,8 @@ def run(command: Command, context: Context) -> None:
         argv = list(args.words) or ["sh", "-c", command.body or ""]
         started = time.monotonic()
         try:
-            container = live.start(argv, {}, stdin=stdin)
+            cwd = (live.config.workdir or "/") if args["failed"] else WORK
+            container = live.start(argv, {}, cwd=cwd, stdin=stdin)
         finally:
             _close(stdin)
         try:
@@ -94,7 +96,11 @@ def _open(args: Arguments, context: Context, ports: Sequence[Published]) -> Live
     beyond = Relaxed(
         as_root=args["as-root"], capabilities=args["add-cap"], no_seccomp=args["no-seccomp"]
     )
-    relaxed = workbench.config.relaxed | beyond
+    relaxed = told = workbench.config.relaxed | beyond
+    if args["failed"]:
+        from .failing import AS_THE_STEP
+
+        relaxed |= AS_THE_STEP
     from .connections import reach
 
     wish = Wish(
@@ -106,8 +112,8 @@ def _open(args: Arguments, context: Context, ports: Sequence[Published]) -> Live
         relaxed=relaxed,
     )
     live = workbench.fresh(image, wish)
-    if relaxed.words:
-        context.screen.show(warnings.relaxed(relaxed.words), warnings.metadata(relaxed.words))
+    if told.words:
+        context.screen.show(warnings.relaxed(told.words), warnings.metadata(told.words))
     if live.link.notice:
         context.screen.stream("stderr", f"network: {live.link.notice}\n")
     return live
@@ -115,11 +121,19 @@ def _open(args: Arguments, context: Context, ports: Sequence[Published]) -> Live
 
 def _image(args: Arguments, context: Context) -> Image:
     workbench, reference = context.workbench, args["image"]
+    named = [f"--{flag}" for flag in ("stage", "image", "failed") if args[flag]]
+    if len(named) > 1:
+        raise BadArguments(
+            f"%%run takes --stage or --image or --failed, found {' and '.join(named)}",
+            hint="leave all but one out",
+        )
+    if args["failed"]:
+        from ..build import failures
+
+        return failures.last(workbench.store).image
     if reference is None:
         stage = args["stage"]
         return workbench.image(stage, on_event=context.screen.on_event, cancel=context.cancel)
-    if args["stage"] is not None:
-        raise BadArguments("%%run takes --stage or --image, found both", hint="leave one out")
     if is_slug(reference):
         return slugs.attach(workbench.host, workbench.store, reference, context.directory)
     if digest := workbench.store.find_image(reference):

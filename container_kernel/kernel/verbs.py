@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 @record
 class Context:
-    """What a verb works with. ``inner`` is what the kernel inside says of itself, if it runs."""
+    """What a verb works with. ``inner`` is what the kernel inside says of itself, if it runs;
+    ``again`` runs the build cell that failed last.
+    """
 
     workbench: Workbench
     screen: Screen
@@ -36,6 +38,7 @@ class Context:
     inner: Dict
     outputs: Outputs
     has_run: Callable[[Live], bool]
+    again: Callable[[Screen, Cancel], None] | None
 
 
 @record
@@ -56,12 +59,19 @@ def run(command: Command, context: Context) -> None:
 
 def needs_live(commands: Sequence[Command]) -> Needs | None:
     """The live container that must run first, if the commands need one."""
-    found = next((one for one in commands if one.name == "sh" or _makes_kernel(one)), None)
+    found = next((one for one in commands if _is_beside(one)), None)
     return Needs(found.args["stage"]) if found else None
 
 
-def _makes_kernel(command: Command) -> bool:
-    return command.name == "freeze" and command.args["kernel"] is not None
+def _is_beside(command: Command) -> bool:
+    match command.name:
+        case "sh":
+            return True
+        case "shell":
+            return not command.args["failed"]
+        case "freeze":
+            return command.args["kernel"] is not None
+    return False
 
 
 def names(workbench: Workbench, directory: Path) -> dict[str, Callable[[str], Iterable[str]]]:
@@ -94,9 +104,11 @@ def _freeze(command: Command, context: Context) -> None:
     tag = command.args.word()
     full = images.full_name(tag) if tag else None
     image = context.workbench.freeze(full, stage=command.args["stage"])
-    layer = image.layers[-1]
-    cell = f"%base {full or image.digest}"
-    context.screen.show(shown_images.frozen(layer, image, cell, full))
+    from ..build.proposal import propose
+
+    store, host = context.workbench.store, context.workbench.host
+    made = propose(host, store, image.chain_id, full or str(image.digest))
+    context.screen.show(shown_images.frozen(image.layers[-1], image, made, full))
     if kernel := command.args["kernel"]:
         _install(kernel, full, image, context)
 
@@ -224,6 +236,12 @@ def _sh(command: Command, context: Context) -> None:
         container.delete()
 
 
+def _failing(command: Command, context: Context) -> None:
+    from . import failing
+
+    getattr(failing, command.name)(command, context)
+
+
 def _run(command: Command, context: Context) -> None:
     from . import fresh
 
@@ -304,5 +322,6 @@ _VERBS: dict[str, Callable[[Command, Context], None]] = {
     "limits": _limits,
     "top": _top,
     "isolation": _isolation,
+    **dict.fromkeys(("shell", "retry", "discard"), _failing),
     **dict.fromkeys(("net", "mount", "unmount", "publish", "volume list", "volume rm"), _connect),
 }

@@ -7,7 +7,9 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import ImageError, StoreError
 from ..oci.digest import Digest, chain_id
@@ -20,6 +22,9 @@ from .index import Index
 from .rebuild import open_index, rebuild
 from .shelf import Shelf
 from .snapshots import Snapshot, disk_errors
+
+if TYPE_CHECKING:
+    from .kept import Kept
 
 DOWNLOADS = "downloads"
 
@@ -91,8 +96,17 @@ class Store(Shelf):
         self.tags = Tags(self.index)
         return told
 
+    @cached_property
+    def kept(self) -> Kept:
+        """The tree that this process keeps though it is no layer."""
+        from .kept import Kept  # for those who have one
+
+        return Kept(self.snapshots)
+
     def close(self) -> None:
         """Close the index and let go of what this process needed."""
+        if "kept" in self.__dict__:
+            self.kept.let_go()
         self.index.close()
         self.leases.close()
 

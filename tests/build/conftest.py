@@ -3,7 +3,7 @@
 import pytest
 
 from container_kernel.build.cancel import Cancel
-from container_kernel.build.step import Base
+from container_kernel.build.step import Base, Packages
 from container_kernel.kernel.magics import build_items
 from container_kernel.workbench import Workbench
 
@@ -71,6 +71,15 @@ def bench(make_bench):
     bench = make_bench()
     bench.build("base", Base("busybox"))
     bench.events.clear()
+    return bench
+
+
+@pytest.fixture
+def debian(make_bench):
+    """A Debian with python3."""
+    bench = make_bench()
+    bench.build("base", Base("debian:bookworm"))
+    bench.build("apt", Packages("apt", ("python3",)))
     return bench
 
 

@@ -21,15 +21,6 @@ from container_kernel.runtime.network import NONE
 pytestmark = [pytest.mark.privileged, pytest.mark.slow]
 
 
-@pytest.fixture
-def debian(make_bench):
-    """A Debian with python3."""
-    bench = make_bench()
-    bench.build("base", Base("debian:bookworm"))
-    bench.build("apt", Packages("apt", ("python3",)))
-    return bench
-
-
 def frozen_files(bench):
     """Everything in the layers on top of the base, as paths in the image."""
     store = bench.workbench.store
