@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .build import forecast, memory
+from .build import forecast, imported, memory
 from .build.cancel import Cancel
 from .build.events import Image, OnEvent
 from .build.forecast import Forecast
@@ -68,6 +68,7 @@ class Workbench:
         self.config = config
         self.host = _host or Host.open(namespace, config.oci_runtime)
         self.store = _store or Store(config.home, namespace.idmap, userxattr=namespace.is_rootless)
+        imported.guard(self.store)
         self._namespace = namespace
         self._directory = directory
         self.notebook = notebook

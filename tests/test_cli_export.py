@@ -41,6 +41,21 @@ def test_export_writes_a_folder_and_says_where(env, notebook, tmp_path):
     assert (tmp_path / "out/Dockerfile").is_file()
 
 
+IMAGES = {"oci": "image", "docker-archive": "image.docker.tar", "sqfs": "image.sqfs"}
+
+
+@pytest.mark.parametrize("form", IMAGES)
+def test_the_image_of_a_notebook_is_exported_and_runs(env, notebook, tmp_path, form):
+    for _ in range(2 if form == "oci" else 1):  # what an export wrote, the next one replaces
+        done = command("export", form, notebook, "--stage", "main", env=env)
+        assert (done.returncode, done.stdout) == (0, f"{tmp_path}/{IMAGES[form]}\n"), done.stderr
+    if form == "sqfs" and os.geteuid() and not os.access("/dev/fuse", os.W_OK):
+        pytest.skip("/dev/fuse is not open to users here")
+    image = f"./{IMAGES[form]}"
+    done = command("exec", "--image", image, "--", "ls", "/usr/share/doc", cwd=tmp_path, env=env)
+    assert done.returncode == 0, done.stderr
+
+
 def test_what_cannot_be_exported_has_an_exit_code_and_a_hint(env, notebook):
     done = command("export", "dokerfile", notebook, env=env)
     assert (done.returncode, done.stdout) == (1, "")

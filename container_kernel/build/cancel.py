@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 
 from ..errors import Interrupted
 
@@ -16,6 +17,7 @@ class Cancel:
 
     def __init__(self) -> None:
         self._event = threading.Event()
+        self._callbacks: list[Callable[[], object]] = []
         self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
     def set(self) -> None:
@@ -23,6 +25,14 @@ class Cancel:
         if not self._event.is_set():
             self._event.set()
             os.eventfd_write(self.fd, 1)
+            for callback in self._callbacks:
+                callback()
+
+    def when_set(self, callback: Callable[[], object]) -> None:
+        """Call ``callback`` when somebody asks, at once if that was before; twice at the worst."""
+        self._callbacks.append(callback)
+        if self.is_set:
+            callback()
 
     @property
     def is_set(self) -> bool:

@@ -36,6 +36,7 @@ class Registries:
             plain_http=self.plain_http,
             certificates=tuple(self._certificates()),
             pause=cancel.pause,
+            when_stopped=cancel.when_set,
             warn=warn,
         )
 

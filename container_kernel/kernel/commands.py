@@ -242,7 +242,9 @@ _COMMANDS = (
         summary="Write the environment in another tool's words.",
         details="Formats: dockerfile and devcontainer (for docker and buildah), repo2docker, "
         "requirements (requirements.txt and apt.txt, exact), provenance (an in-toto statement), "
-        "attested (an OCI layout with bill of materials and provenance).",
+        "attested (an OCI layout with bill of materials and provenance). Or the image itself, as "
+        "image save writes it: oci (a folder), oci-archive, docker-archive, sqfs and erofs (one "
+        "file that container-kernel exec --image mounts).",
     ),
     Magic(
         name="sbom", takes="[IMAGE]", kind="tag", example="%sbom --format cyclonedx", flags=(

@@ -99,12 +99,15 @@ class Format:
 
 def run(command: Command, context: Context) -> None:
     """``%export``."""
+    from ..display import amounts
+
     screen, args = context.screen, command.args
     source = Source(
         context.workbench, context.directory, args["stage"], screen.on_event, context.cancel
     )
     path = export(source, args.words[0], args["output"])
-    screen.show({"text/plain": f"written to {os.path.relpath(path, context.directory)}"})
+    shown = os.path.relpath(path, context.directory)
+    screen.show({"text/plain": f"written to {shown}, {amounts.size(weight(path))}"})
 
 
 def export(source: Source, name: str, output: str | None) -> Path:
@@ -134,6 +137,13 @@ def export(source: Source, name: str, output: str | None) -> Path:
     finally:
         remove_tree(draft) if draft.is_dir() else draft.unlink(missing_ok=True)
     return target
+
+
+def weight(path: Path) -> int:
+    """How many bytes a file has, or all files below a folder."""
+    if not path.is_dir():
+        return path.stat().st_size
+    return sum(one.lstat().st_size for one in path.rglob("*") if not one.is_dir())
 
 
 def check(name: str) -> Format:
@@ -240,8 +250,27 @@ def _attested(source: Source, folder: Path) -> None:
         referrer.attach(folder, image.digest, media_type, document, {})
 
 
+def _image(form: str) -> Callable[[Source, Path], None]:
+    """What writes the stage's image as ``image save --format`` does."""
+
+    def write(source: Source, path: Path) -> None:
+        is_folder = path.is_dir()
+        if is_folder:
+            (path / _MARK).unlink()  # an empty folder is what a layout wants
+        images.save(source.workbench.store, source.image.digest, path, form)
+        if is_folder:
+            (path / _MARK).write_text(_MARKED)
+
+    return write
+
+
 FORMATS = MappingProxyType(
     {
+        "oci": Format("image", _image("oci")),
+        "oci-archive": Format("image.oci.tar", _image("oci-archive"), is_folder=False),
+        "docker-archive": Format("image.docker.tar", _image("docker-archive"), is_folder=False),
+        "sqfs": Format("image.sqfs", _image("sqfs"), is_folder=False),
+        "erofs": Format("image.erofs", _image("erofs"), is_folder=False),
         "dockerfile": Format("dockerfile", _dockerfile),
         "devcontainer": Format(".devcontainer", _devcontainer),
         "repo2docker": Format("binder", _repo2docker),

@@ -15,7 +15,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from ..errors import ImageError, StoreError
@@ -42,14 +42,14 @@ def apply(
     *,
     idmap: IdMap,
     userxattr: bool,
-    parents: Sequence[int] = (),
+    parents: Callable[[], Sequence[int]] = tuple,
     max_entries: int = MAX_ENTRIES,
 ) -> Size:
     """Unpack the layer ``stream`` into the empty folder open as ``root``.
 
-    ``parents`` are descriptors of the frozen trees below, topmost first, for the owner and mode of
-    folders the layer uses without describing them. After an error the folder is half made; throw
-    it away.
+    ``parents`` gives descriptors of the frozen trees below, topmost first, for the owner and mode
+    of folders the layer uses without describing them; it is called at the end, if there are any.
+    After an error the folder is half made; throw it away.
 
     Raises:
         ImageError: the tar is malformed, or an entry is not allowed; the message names it.
@@ -59,7 +59,6 @@ def apply(
         root,
         opaque=overlay_name("opaque", userxattr=userxattr),
         owner=idmap.to_disk(0),
-        parents=parents,
     )
     reader = TarReader(stream)
     unpacker = _Unpacker(reader, target, idmap)
@@ -70,7 +69,7 @@ def apply(
             if count > max_entries:
                 raise ImageError(f"the layer has more than {max_entries} entries")
             unpacker.add(entry)
-        target.finish()
+        target.finish(parents)
     finally:
         target.close()
     return Size(reader.position, count)
@@ -119,28 +118,46 @@ class _Unpacker:
         if entry.path.endswith(b"/"):
             raise ImageError(f"layer entry {entry.shown} is a file named like a folder")
         owner = self._owner(entry)
-        here = self._target.make_room(parts)
-        fd = os.open(parts[-1], _CREATE, 0o600, dir_fd=here)
+        fd = self._create(entry, parts)
         try:
             self._write(fd, entry.size)
-            # In this order: a change of owner clears set-user-id bits and capabilities.
-            os.fchown(fd, *owner)
-            os.fchmod(fd, entry.mode)
-            self._set_xattrs(fd, entry)
-            os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+            self._dress(fd, entry, owner)
         finally:
             os.close(fd)
 
+    def _create(self, entry: Entry, parts: Parts) -> int:
+        """A new file, never what has its name already."""
+        mode = entry.mode & 0o777
+        try:
+            return os.open(parts[-1], _CREATE, mode, dir_fd=self._target.folder(parts[:-1]))
+        except FileExistsError:
+            return os.open(parts[-1], _CREATE, mode, dir_fd=self._target.make_room(parts))
+
     def _write(self, fd: int, size: int) -> None:
         """Write the content; long runs of zeros become holes."""
+        is_hole = False
         for chunk in self._reader.content():
-            if len(chunk) == len(_HOLE) and chunk == _HOLE:
+            is_hole = len(chunk) == len(_HOLE) and chunk == _HOLE
+            if is_hole:
                 os.lseek(fd, len(chunk), os.SEEK_CUR)
                 continue
             rest = memoryview(chunk)
             while rest:
                 rest = rest[os.write(fd, rest) :]
-        os.ftruncate(fd, size)
+        if is_hole:
+            os.ftruncate(fd, size)
+
+    def _dress(self, fd: int, entry: Entry, owner: tuple[int, int]) -> None:
+        """Give a new file owner, mode, attributes and time: those that it does not have yet."""
+        info = os.fstat(fd)
+        # In this order: a change of owner clears set-user-id bits and capabilities.
+        if (info.st_uid, info.st_gid) != owner:
+            os.fchown(fd, *owner)
+        if stat.S_IMODE(info.st_mode) != entry.mode:
+            os.fchmod(fd, entry.mode)
+        if entry.xattrs:
+            self._set_xattrs(fd, entry)
+        os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
 
     def _hard_link(self, entry: Entry, parts: Parts) -> None:
         source = _unmarked(_parts(entry.link, entry), entry)

@@ -23,7 +23,7 @@ from .layer import Snapshot
 from .leases import folder_lock, is_locked
 from .reach import Parts, Reach
 from .store import Store
-from .trees import Change
+from .trees import Examine
 
 DAMAGES = {
     "blob-missing": "damage",
@@ -89,7 +89,6 @@ class Finding:
         return DAMAGES[self.damage]
 
 
-Examine = Callable[[Snapshot], list[Change] | None]
 OnProgress = Callable[[int, int, str], None]
 """Told how many things of how many are done, and which is next."""
 

@@ -22,6 +22,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .. import syscalls
 from ..errors import StoreError
@@ -33,6 +34,9 @@ from . import layer
 from .aside import set_aside
 from .layer import Snapshot as Snapshot
 from .leases import Leases, folder_lock
+
+if TYPE_CHECKING:
+    from .trees import Examine
 
 _SHORT = 12
 
@@ -68,6 +72,7 @@ class Snapshots:
         self._userxattr = userxattr
         self._known: dict[Digest, Snapshot] = {}
         self._trusted: set[Digest] = set()
+        self.examine_imported: Examine = lambda snapshot: None
         self.leases = Leases(home / "leases", is_readonly=_is_readonly(home))
         if _is_readonly(home):
             self._write_in_memory()
@@ -195,7 +200,12 @@ class Snapshots:
                 if layer.is_touched(snapshot):
                     from . import trees  # only for those whose layers were touched
 
-                    trees.check_touched(snapshot, idmap=self._idmap, userxattr=self._userxattr)
+                    trees.check_touched(
+                        snapshot,
+                        self.examine_imported,
+                        idmap=self._idmap,
+                        userxattr=self._userxattr,
+                    )
                 self._trusted.add(snapshot.chain_id)
 
     def remove(self, active: Active) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import filecmp
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from ..errors import ImageError, StoreError
@@ -63,18 +63,23 @@ def examine(snapshot: Snapshot, *, idmap: IdMap, userxattr: bool) -> list[Change
         return [Change(CONTENT, "", now=f"cannot be read: {error}")]
 
 
-def check_touched(snapshot: Snapshot, *, idmap: IdMap, userxattr: bool) -> None:
+Examine = Callable[[Snapshot], list[Change] | None]
+"""What changed in a layer that came as a foreign tar; None where that cannot be told."""
+
+
+def check_touched(snapshot: Snapshot, imported: Examine, *, idmap: IdMap, userxattr: bool) -> None:
     """See whether a layer with changed inodes is still what its name says; note it if it is.
 
-    Of a layer that came as a foreign tar this cannot be told here: `compare` needs its blob.
+    ``imported`` is asked about layers that are not of our own making.
 
     Raises:
         StoreError: it is not.
     """
     changes = examine(snapshot, idmap=idmap, userxattr=userxattr)
-    is_ours = (snapshot.folder / layer.HEADERS).exists()
+    if changes and not (snapshot.folder / layer.HEADERS).exists():
+        changes = imported(snapshot) or []
     damage = [change for change in changes if change.damage != MTIME]
-    if damage and is_ours:
+    if damage:
         first = f"/{damage[0].path}" if damage[0].path else damage[0].now
         raise StoreError(
             f"layer {snapshot.diff_id.short} was changed in the store ({first}): "

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from ..errors import HostError, ImageError, StoreError
 from ..oci.decoder import MAX_ENTRIES, apply
@@ -46,6 +48,88 @@ class Unpacked:
     compression: str
 
 
+class Box:
+    """A layer that a child of its own is unpacking; until `result` or `close`.
+
+    ``source`` is the layer, open; it may be a pipe. ``target`` is the empty folder it goes into;
+    without one its bytes are only looked at. ``parents`` are the trees below, topmost first, which
+    may still be in the making: the child looks at them after `allow_parents`.
+    """
+
+    def __init__(
+        self,
+        source: int,
+        target: Path | None,
+        *,
+        idmap: IdMap,
+        userxattr: bool,
+        parents: Sequence[Path] = (),
+        caps: Caps | None = None,
+    ) -> None:
+        folders = [os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) for path in parents]
+        allowed, self._allow = os.pipe()
+        order = {
+            "path": [os.path.abspath(entry) for entry in sys.path],
+            "parent": os.getpid(),
+            "target": None if target is None else os.fspath(target.absolute()),
+            "folders": folders,
+            "allowed": allowed,
+            "extents": idmap.extents,
+            "squash": idmap.squash,
+            "userxattr": userxattr,
+            "caps": asdict(caps or Caps()),
+            "cpu_s": _CPU_FLOOR_S + _size_of(source) // _BYTES_PER_CPU_S,
+        }
+        try:
+            self._child = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", _START, json.dumps(order)],
+                stdin=source,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                pass_fds=[*folders, allowed],
+                env={"LC_ALL": "C.UTF-8"},
+            )
+        except BaseException:
+            os.close(self._allow)
+            raise
+        finally:
+            for fd in (*folders, allowed):
+                os.close(fd)
+        assert self._child.stdout is not None
+        self._answer = self._child.stdout
+
+    def fileno(self) -> int:
+        """What can be read from once the child has an answer, or is gone."""
+        return self._answer.fileno()
+
+    def allow_parents(self) -> None:
+        """The trees below are whole now."""
+        with suppress(BrokenPipeError):
+            os.write(self._allow, b"\0")
+
+    def result(self) -> Unpacked:
+        """What the child found, once it is done.
+
+        Raises:
+            ImageError: the layer is malformed or not allowed; ``target`` is half made then.
+            StoreError: the disk is full.
+            HostError: the box could not be built here.
+        """
+        try:
+            said = self._answer.read(_MAX_ANSWER_BYTES)
+        finally:
+            self.close()
+        return _answer(said, self._child.returncode)
+
+    def close(self) -> None:
+        """End the child, if it has not ended."""
+        if not self._answer.closed:
+            self._answer.close()
+            os.close(self._allow)
+        self._child.kill()
+        self._child.wait()
+
+
 def unpack_boxed(
     source: int,
     target: Path | None,
@@ -55,49 +139,24 @@ def unpack_boxed(
     parents: Sequence[Path] = (),
     caps: Caps | None = None,
 ) -> Unpacked:
-    """Unpack the layer open as ``source`` into ``target``; without one, only look at its bytes.
-
-    ``source`` may be a pipe. ``parents`` are the trees below, topmost first.
+    """Unpack the layer open as ``source`` into ``target`` on whole ``parents``, as `Box` does.
 
     Raises:
-        ImageError: the layer is malformed or not allowed; ``target`` is half made then.
-        StoreError: the disk is full.
-        HostError: the box could not be built here.
+        ImageError, StoreError, HostError: as `Box.result` says.
     """
-    folders = [os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in parents]
-    order = {
-        "path": [os.path.abspath(entry) for entry in sys.path],
-        "parent": os.getpid(),
-        "target": None if target is None else os.fspath(target.absolute()),
-        "folders": folders,
-        "extents": idmap.extents,
-        "squash": idmap.squash,
-        "userxattr": userxattr,
-        "caps": asdict(caps or Caps()),
-        "cpu_s": _CPU_FLOOR_S + _size_of(source) // _BYTES_PER_CPU_S,
-    }
-    try:
-        done = subprocess.run(
-            [sys.executable, "-I", "-S", "-c", _START, json.dumps(order)],
-            stdin=source,
-            capture_output=True,
-            pass_fds=folders,
-            env={"LC_ALL": "C.UTF-8"},
-            check=False,
-        )
-    finally:
-        for folder in folders:
-            os.close(folder)
-    return _answer(done)
+    box = Box(source, target, idmap=idmap, userxattr=userxattr, parents=parents, caps=caps)
+    box.allow_parents()
+    return box.result()
 
 
 def _size_of(source: int) -> int:
     return os.fstat(source).st_size or _UNKNOWN_SIZE
 
 
-def _answer(done: subprocess.CompletedProcess[bytes]) -> Unpacked:
+def _answer(said: bytes, status: int) -> Unpacked:
+    last = said.strip().rpartition(b"\n")[2]
     try:
-        answer = json.loads(done.stdout[:_MAX_ANSWER_BYTES])
+        answer = json.loads(last)
         if "error" not in answer:
             return Unpacked(
                 Digest(answer["diff_id"]),
@@ -107,15 +166,14 @@ def _answer(done: subprocess.CompletedProcess[bytes]) -> Unpacked:
             )
         kind, message, hint = answer["error"]
     except (ValueError, TypeError, KeyError):
-        _fail(done)
+        raise _failure(last.decode(errors="replace"), status) from None
     raise _ERRORS.get(kind, ImageError)(str(message), hint=hint)
 
 
-def _fail(done: subprocess.CompletedProcess[bytes]) -> NoReturn:
-    if done.returncode == -24:  # SIGXCPU
-        raise ImageError("a layer took too long to unpack")
-    tail = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-    raise ImageError(f"the process unpacking a layer ended with {done.returncode}: {tail}")
+def _failure(last_line: str, status: int) -> ImageError:
+    if status == -signal.SIGXCPU:
+        return ImageError("a layer took too long to unpack")
+    return ImageError(f"the process unpacking a layer ended with {status}: {last_line}")
 
 
 def serve(order: dict[str, Any]) -> None:
@@ -137,7 +195,7 @@ def _unpack(order: dict[str, Any]) -> dict[str, Any]:
     target = order["target"]
     # Opened and imported before the doors close.
     root = None if target is None else os.open(target, os.O_RDONLY | os.O_DIRECTORY)
-    stream = Decompressed(lambda size: os.read(0, size), Caps(**order["caps"]))
+    stream = Decompressed(lambda size: os.read(0, size), Caps(**order["caps"]), fast=True)
     try:
         confine(
             target,
@@ -155,7 +213,7 @@ def _unpack(order: dict[str, Any]) -> dict[str, Any]:
             root,
             idmap=IdMap(tuple((a, b, c) for a, b, c in order["extents"]), order["squash"]),
             userxattr=order["userxattr"],
-            parents=order["folders"],
+            parents=lambda: _parents(order),
             max_entries=MAX_ENTRIES,
         )
         entries = size.entries
@@ -167,3 +225,11 @@ def _unpack(order: dict[str, Any]) -> dict[str, Any]:
         "entries": entries,
         "compression": stream.compression,
     }
+
+
+def _parents(order: dict[str, Any]) -> Sequence[int]:
+    """The trees below, as soon as they are whole."""
+    folders: list[int] = order["folders"]
+    if folders and not os.read(order["allowed"], 1):
+        raise ImageError("the layers below it came to nothing")
+    return folders

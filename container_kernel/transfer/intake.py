@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ImageError
@@ -16,7 +15,7 @@ from ..oci.digest import Digest, extend_chain
 from ..oci.spec import Descriptor, ImageConfig, Index, Manifest, MediaType, Platform
 from ..record import record
 from .compression import GZIP, NONE, ZSTD
-from .unpack import unpack_layer
+from .stack import Layer, Stack
 
 if TYPE_CHECKING:
     from ..store.store import Store
@@ -77,55 +76,17 @@ class Intake:
         config = ImageConfig.from_json(config_data)
         check_image(manifest, config)
         created_by = _created_by(config)
-        chain: Digest | None = None
-        for number, (layer, diff_id) in enumerate(
-            zip(manifest.layers, config.diff_ids, strict=True), 1
-        ):
-            self.log(f"layer {number} of {len(manifest.layers)}: {layer.size} bytes\n")
-            fetch(layer)
-            try:
-                chain = self._layer(chain, layer, diff_id, created_by.get(number, ""))
-            except ImageError as error:
-                text = f"layer {number} ({layer.digest.short}): {error.message}"
-                raise ImageError(text, hint=error.hint) from error
+        with Stack(self.store) as stack:
+            pairs = zip(manifest.layers, config.diff_ids, strict=True)
+            for number, (blob, diff_id) in enumerate(pairs, 1):
+                self.log(f"layer {number} of {len(manifest.layers)}: {blob.size} bytes\n")
+                fetch(blob)
+                compression = COMPRESSION[blob.media_type]
+                stack.add(Layer(number, blob, compression, diff_id, created_by.get(number, "")))
+            stack.finish()
         self.store.content.put(config_data)
         self.store.content.put(manifest_data)
         return Digest.of(manifest_data)
-
-    def _layer(
-        self, parent: Digest | None, layer: Descriptor, diff_id: Digest, created_by: str
-    ) -> Digest:
-        compression = COMPRESSION[layer.media_type]
-        if compression == NONE and layer.digest != diff_id:
-            raise ImageError(f"it is {layer.digest.short}, the image config says {diff_id.short}")
-        snapshots = self.store.snapshots
-        chain = extend_chain(parent, diff_id)
-        blob = self.store.content.path(layer.digest)
-        if snapshots.get(chain) is not None:
-            if compression != NONE:
-                self._unpack(blob, None, diff_id, compression, [])
-            return chain
-        below = [snapshot.path for snapshot in reversed(snapshots.chain(parent))]
-        active = snapshots.prepare(parent)
-        try:
-            size = self._unpack(blob, active.upper, diff_id, compression, below)
-            return snapshots.commit(active, diff_id, size, created_by).chain_id
-        except BaseException:
-            snapshots.remove(active)
-            raise
-
-    def _unpack(
-        self, blob: Path, target: Path | None, diff_id: Digest, compression: str, below: list[Path]
-    ) -> int:
-        return unpack_layer(
-            blob,
-            target,
-            diff_id=diff_id,
-            compression=compression,
-            idmap=self.store.idmap,
-            userxattr=self.store.userxattr,
-            parents=below,
-        ).size
 
 
 def choose(index: Index) -> Descriptor:

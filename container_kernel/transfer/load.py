@@ -104,10 +104,11 @@ class _Layout:
         check_image(manifest, ImageConfig.from_json(config))
         if self._intake.has(descriptor.digest, manifest):
             return descriptor.digest
-        for layer in manifest.layers:
-            with self._source.open(_blob_name(layer.digest)) as stream:
-                self._store.content.put(stream, expected=layer.digest, size=layer.size)
-        return self._intake.put(data, manifest, config)
+        return self._intake.put(data, manifest, config, self._take)
+
+    def _take(self, layer: Descriptor) -> None:
+        with self._source.open(_blob_name(layer.digest)) as stream:
+            self._store.content.put(stream, expected=layer.digest, size=layer.size)
 
     def _blob(self, descriptor: Descriptor, what: str) -> bytes:
         if descriptor.size > MAX_BYTES:

@@ -28,6 +28,7 @@ from ..errors import RegistryError
 from ..record import field, record
 from .credentials import Credentials, Wallet
 from .hosts import api_host, is_loopback, is_near, speaks_tls
+from .lines import Lines
 from .registry_auth import MAX_TOKEN_BYTES, Challenge, authorize
 
 _MAX_REDIRECTS = 5
@@ -65,6 +66,8 @@ class Access:
     patience: Patience = field(default_factory=Patience)
     pause: Callable[[float], object] = time.sleep
     """Sleeps; raises when the user wants it to stop."""
+    when_stopped: Callable[[Callable[[], object]], object] = lambda cut: None
+    """Told what is to be called when the user wants it to stop."""
     warn: Callable[[str], None] = field(default_factory=lambda: lambda _: None)
 
 
@@ -131,6 +134,8 @@ class Client:
         self._access = access
         self._host = api_host(registry)
         self._may_be_plain = is_loopback(self._host) or registry in access.plain_http
+        self._lines = Lines()
+        access.when_stopped(self._lines.cut)
         context = self._context()
         self._pools = {scheme: self._make_pool(scheme, context) for scheme in ("", "http", "https")}
         self._tokens: dict[str, str] = {}
@@ -169,6 +174,7 @@ class Client:
                 asked = answer.headers.get("Retry-After")
                 answer.close()
             except HTTPError as error:
+                self.check()
                 if attempt == last or isinstance(_reason(error), ssl.SSLError):
                     raise self.unreachable(error) from None
             self._access.pause(patience.pause_s(attempt, asked))
@@ -332,9 +338,11 @@ class Client:
             "maxsize": 8,
         }
         proxy = environ.get(f"{scheme}_proxy") or environ.get(f"{scheme.upper()}_PROXY")
-        if proxy:
-            return urllib3.ProxyManager(proxy, **options)
-        return urllib3.PoolManager(**options)
+        manager = (
+            urllib3.ProxyManager(proxy, **options) if proxy else urllib3.PoolManager(**options)
+        )
+        manager.pool_classes_by_scheme = self._lines.pools
+        return manager
 
     def _context(self) -> ssl.SSLContext:
         context = ssl.create_default_context()

@@ -11,9 +11,8 @@ from ..errors import ImageError, StoreError
 from ..oci.digest import Digest
 from ..oci.spec import Descriptor
 from ..store import trees
-from ..store.check import Examine
 from ..store.reach import Parts, Reach
-from ..store.trees import Change
+from ..store.trees import Change, Examine
 from .compression import GZIP, NONE, ZSTD
 from .unpack import unpack_layer
 
@@ -39,8 +38,7 @@ def restore(store: Store) -> list[Digest]:
 def examine_imported(store: Store, reach: Reach) -> Examine:
     """What compares a layer's tree with what its blob unpacks to."""
     known: dict[Digest, tuple[Parts, int]] = {}
-    for digest in reach.owners.values():
-        parts = reach.parts(digest)
+    for parts in (*reach.untagged(), *map(reach.parts, reach.owners.values())):
         known.update((chain, (parts, number)) for number, chain in enumerate(parts.chains))
 
     def examine(snapshot: Snapshot) -> list[Change] | None:

@@ -45,6 +45,15 @@ def unpack_layer(
         found = unpack_boxed(fd, target, idmap=idmap, userxattr=userxattr, parents=parents)
     finally:
         os.close(fd)
+    return check_layer(found, diff_id, compression)
+
+
+def check_layer(found: Unpacked, diff_id: Digest, compression: str) -> Unpacked:
+    """Return ``found`` if it is the layer that was promised.
+
+    Raises:
+        ImageError: it is not.
+    """
     if found.compression != compression:
         raise ImageError(f"it is declared as {compression}, its bytes are {found.compression}")
     if found.diff_id != diff_id:

@@ -30,7 +30,7 @@ def unpack(root: Path, data: bytes, *parents: Path, **options):
     fds = [os.open(path, os.O_RDONLY) for path in (root, *parents)]
     options = {"idmap": IdMap.single(), "userxattr": True} | options
     try:
-        return apply(io.BytesIO(data), fds[0], parents=fds[1:], **options)
+        return apply(io.BytesIO(data), fds[0], parents=lambda: fds[1:], **options)
     finally:
         for fd in fds:
             os.close(fd)

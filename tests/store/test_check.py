@@ -8,6 +8,7 @@ from contextlib import closing
 
 import pytest
 
+from container_kernel.build.imported import guard
 from container_kernel.errors import BlobDamaged, StoreError
 from container_kernel.oci.digest import Digest
 from container_kernel.store import repair as repairs
@@ -267,6 +268,26 @@ def test_nothing_is_frozen_on_a_flipped_layer_and_on_others_it_is(whole):
     assert whole.layer(whole.alone, "more", x="x")
     flip(motd)
     assert whole.layer(whole.top, "more", x="x")
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+def test_nothing_is_frozen_on_an_imported_layer_that_was_changed(whole, is_named):
+    if not is_named:
+        whole.store.tags.remove("three:1")
+    flip(whole.foreign.path / "imported")
+    whole.reopen()
+    guard(whole.store)
+    with pytest.raises(StoreError, match=r"changed in the store \(/imported\).*\n.*--repair"):
+        whole.layer(whole.foreign, "new", file="new")
+
+
+def test_an_imported_layer_that_was_only_copied_can_be_built_upon(whole):
+    path = whole.foreign.path / "imported"
+    path.chmod(0o600)
+    path.chmod(0o644)
+    whole.reopen()
+    guard(whole.store)
+    whole.layer(whole.foreign, "new", file="new")
 
 
 def test_a_copy_of_a_whole_store_can_be_built_upon(whole, entered, tmp_path):

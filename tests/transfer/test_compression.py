@@ -6,8 +6,10 @@ import bz2
 import gzip
 import io
 import lzma
+import random
 import tracemalloc
 import zlib
+from collections.abc import Iterator
 
 import pytest
 
@@ -124,3 +126,29 @@ def test_cut_off_zstd_is_noticed():
     for cut in (1, 4, len(ZSTD) // 2):
         with pytest.raises(ImageError, match="cut off"):
             read_all(ZSTD[:-cut])
+
+
+def verdict(data: bytes, *, fast: bool) -> str:
+    stream = Decompressed(io.BytesIO(data).read, fast=fast)
+    try:
+        drain(stream)
+    except ImageError:
+        return "refused"
+    return str(stream.digest)
+
+
+def mutants(chance: random.Random) -> Iterator[bytes]:
+    for size in (0, 1, 70_000, 1 << 20, (2 << 20) - 1):
+        plain = (chance.randbytes(999) * (size // 999 + 1))[:size]
+        for packed in (gzip.compress(plain, level) for level in (0, 6)):
+            place = chance.randrange(len(packed))
+            flipped = bytes([packed[place] ^ 1 << chance.randrange(8)])
+            yield from (packed, packed * 2, packed[:place], packed + b"x", packed[:-8] + bytes(8))
+            yield packed[:place] + flipped + packed[place + 1 :]
+
+
+def test_the_fast_reader_of_gzip_gives_the_verdict_of_zlib():
+    """Two readers that differ would see two layers in one blob."""
+    pytest.importorskip("isal")
+    for data in mutants(random.Random(5)):
+        assert verdict(data, fast=True) == verdict(data, fast=False)

@@ -7,6 +7,7 @@ import email.utils
 import json
 import os
 import ssl
+import threading
 import time
 
 import pytest
@@ -195,6 +196,28 @@ def test_waiting_can_be_interrupted(store, script):
     access = Access(patience=Patience(first_pause_s=60, longest_pause_s=60), pause=cancel.pause)
     with script.running() as host, pytest.raises(Interrupted):
         pull(ref(host), store, access)
+
+
+@pytest.mark.parametrize("part", ["manifests/1", f"blobs/{NAME}"])
+def test_a_registry_that_says_nothing_is_not_waited_for_once_interrupted(store, script, part):
+    cancel, is_over = Cancel(), threading.Event()
+
+    def stall(handler) -> None:
+        if "blobs" in part:
+            handler.say(200, TAR[:1000], length=len(TAR))
+            handler.wfile.flush()
+        threading.Timer(0.2, cancel.set).start()
+        is_over.wait(20)
+
+    script.when("GET", part, stall)
+    access = Access(pause=cancel.pause, when_stopped=cancel.when_set)
+    start = time.monotonic()
+    with script.running() as host:
+        with pytest.raises(Interrupted):
+            pull(ref(host), store, access)
+        took = time.monotonic() - start
+        is_over.set()
+    assert took < 10  # a silence may last 30 s
 
 
 # ---------------------------------------------------------------- 92: challenges and tokens
