@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import BadArguments
 from ..record import field, record
-from .commands import Flag, Magic
+from .declaring import Flag, Magic
 
 
 @record

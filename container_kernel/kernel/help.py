@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from ..record import record
 from . import foreign
 from .arguments import nearest
-from .commands import GROUPS, MAGICS, Flag, Magic, group
+from .commands import GROUPS, MAGICS, group
+from .declaring import Flag, Magic
 
 WIDTH = 80
 Source = Callable[[str], Iterable[str]]

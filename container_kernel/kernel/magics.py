@@ -15,7 +15,8 @@ from ..errors import BadArguments, UnknownMagic
 from ..record import field, record
 from . import foreign, steps
 from .arguments import Arguments, nearest, read, suggestion
-from .commands import GROUPS, MAGICS, Magic, group
+from .commands import GROUPS, MAGICS, group
+from .declaring import Magic
 
 __all__ = ["BuildCell", "Cell", "Command", "CommandCell", "RunCell", "parse"]
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from ..build.step import Base, Copy, Download, Packages, Setting, Shell, Step
 from ..errors import BadArguments
 from .arguments import Arguments, see
-from .commands import Magic
+from .declaring import Magic
 
 # Patterns are compiled when first used: a kernel's start waits for none of them.
 _DIGEST = r"sha256:[0-9a-f]{64}"
