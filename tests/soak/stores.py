@@ -97,8 +97,21 @@ def private_mounts() -> None:
         syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_PRIVATE)
 
 
+def memory() -> str | None:
+    """Where files lie in memory and an overlay can stand on them; None where that is nowhere."""
+    try:
+        with tempfile.NamedTemporaryFile(dir="/dev/shm") as file:
+            os.setxattr(file.name, "user.probe", b"")
+    except OSError:
+        return None
+    return "/dev/shm"
+
+
 @contextmanager
-def site() -> Iterator[Site]:
-    """A site in a folder of its own."""
-    with tempfile.TemporaryDirectory(prefix="ck-soak-", ignore_cleanup_errors=True) as folder:
+def site(*, in_memory: bool = False) -> Iterator[Site]:
+    """A site in a folder of its own; in memory, if that will do, where no disk is waited for."""
+    place = memory() if in_memory else None
+    with tempfile.TemporaryDirectory(
+        prefix="ck-soak-", dir=place, ignore_cleanup_errors=True
+    ) as folder:
         yield Site(Path(folder))

@@ -25,6 +25,7 @@ from container_kernel.store.check import check
 from container_kernel.store.collect import collect
 from container_kernel.store.layer import Snapshot
 from container_kernel.store.store import Store
+from tests.soak.stores import memory
 
 CASES, SAMPLE = 400, 1
 ROUNDS = 25
@@ -34,10 +35,10 @@ _NEVER_S = 1e-6  # older than that is everything
 
 @contextmanager
 def opened() -> Iterator[Callable[[int, random.Random], None]]:
-    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # disks would slow the races
-
     def case(number: int, chance: random.Random) -> None:
-        home = Path(tempfile.mkdtemp(prefix="ck-races-", dir=memory))
+        home = Path(
+            tempfile.mkdtemp(prefix="ck-races-", dir=memory())
+        )  # disks would slow the races
         try:
             race(home, chance)
         finally:

@@ -36,7 +36,7 @@ def count_calls(place: Site) -> int:
 
 @contextmanager
 def opened() -> Iterator[Callable[[int, random.Random], None]]:
-    with site() as place:
+    with site(in_memory=True) as place:
         points = count_calls(place)
         print(f"kill-points: {points} calls to be killed at", flush=True)
 
