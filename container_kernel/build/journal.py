@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..oci.digest import Digest
+from ..store.places import INPUTS
 
 if TYPE_CHECKING:
     from .graph import Parts
@@ -26,9 +27,7 @@ class Journal:
 
     def __init__(self, home: Path) -> None:
         self._folder = home / "journal"
-        self._kept = (
-            home / "downloads" / "inputs"
-        )  # a cache as others are, to be collected with them
+        self._kept = home / INPUTS
 
     def write(self, key: str, parts: Parts, diff_id: Digest, inputs: Sequence[Input]) -> None:
         """Note that ``key`` gave the layer ``diff_id``, of ``inputs``."""
@@ -51,8 +50,8 @@ class Journal:
         self._kept.mkdir(mode=0o700, parents=True, exist_ok=True)
         for one in inputs:
             if one["kind"] == "deb":
-                with suppress(OSError):  # it may be there; and what cannot be kept is fetched again
-                    os.link(downloads / "archives" / one["file"], self._place(one["digest"]))
+                with suppress(OSError):  # what cannot be kept is fetched again
+                    _keep(downloads / "archives" / one["file"], self._place(one["digest"]))
 
     def bring(self, inputs: Sequence[Input], downloads: Path) -> None:
         """Put kept packages where apt looks for what it has downloaded."""
@@ -64,6 +63,7 @@ class Journal:
                 target.unlink(missing_ok=True)
                 if _is(kept, one["digest"]):
                     with suppress(OSError):
+                        os.utime(kept)  # when it was used last
                         os.link(kept, target)
 
     def _place(self, digest: str) -> Path:
@@ -78,6 +78,15 @@ class Journal:
         except (OSError, ValueError):
             return {}
         return found
+
+
+def _keep(file: Path, place: Path) -> None:
+    for _ in range(2):  # what is there may be collected until its time is now
+        with suppress(FileNotFoundError):
+            with suppress(FileExistsError):
+                os.link(file, place)
+            os.utime(place)
+            return
 
 
 def _is(path: Path, digest: str) -> bool:

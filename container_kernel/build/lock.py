@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,20 @@ def read(notebook: Path) -> Lock | None:
     if "lock" in embedded:
         return Lock.from_json(embedded["lock"], f"the lock in {notebook.name}")
     return None
+
+
+def packages(notebooks: Iterable[Path]) -> frozenset[str]:
+    """The digests, in hexadecimal, of all that the locks of ``notebooks`` name.
+
+    Notebooks and locks that are not there, or cannot be read, name nothing.
+    """
+    found: set[str] = set()
+    for notebook in notebooks:
+        with suppress(OSError, ValueError, AttributeError, LockBroken):
+            if held := read(notebook):
+                steps = (step for stage in held.stages.values() for step in stage.steps)
+                found.update(Digest(one["digest"]).hex for step in steps for one in step.inputs)
+    return frozenset(found)
 
 
 def parse(text: str, where: str) -> Lock:

@@ -36,6 +36,14 @@ class Digest:
         if not _SHA256.fullmatch(self.text):
             raise ValueError(f"not a sha256 digest: {self.text!r}")
 
+    def __eq__(
+        self, other: object
+    ) -> bool:  # as any record, but quickly: stores have sets of these
+        return isinstance(other, Digest) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
     @classmethod
     def of(cls, data: bytes) -> Self:
         """Name ``data``."""

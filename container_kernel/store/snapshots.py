@@ -19,7 +19,7 @@ from __future__ import annotations
 import fcntl
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -206,9 +206,12 @@ class Snapshots:
         except OSError:
             pass
 
-    def walk(self) -> list[Snapshot]:
-        """Every committed snapshot, in no useful order; damaged ones are passed over."""
-        found = (_read(folder) for folder in self.folders())
+    def walk(self, known: Mapping[Path, Snapshot] = {}) -> list[Snapshot]:
+        """Every committed snapshot, in no useful order; damaged ones are passed over.
+
+        Those of which it is ``known`` what lies in their folder are not read again.
+        """
+        found = (known.get(folder) or _read(folder) for folder in self.folders())
         return [snapshot for snapshot in found if snapshot is not None]
 
     def folders(self) -> list[Path]:
@@ -220,11 +223,6 @@ class Snapshots:
         for chain_id, known in [*self._known.items()]:
             if known.folder == folder:
                 del self._known[chain_id]
-
-    def discard(self, snapshot: Snapshot) -> None:
-        """Put a committed snapshot out of reach; `empty_trash` removes it."""
-        self._known.pop(snapshot.chain_id, None)
-        self.throw_away(snapshot.folder)
 
     def sweep(self) -> None:
         """Put active snapshots whose owners are gone out of reach."""
@@ -239,10 +237,11 @@ class Snapshots:
             for path in self.trash.iterdir():
                 _remove_tree(path)
 
-    def throw_away(self, path: Path) -> None:
-        """Put a folder of the store out of reach, by one rename."""
+    def throw_away(self, path: Path) -> Path | None:
+        """Put a file or folder of the store out of reach, by one rename; where it is then."""
         with suppress(FileNotFoundError):
-            path.rename(self.trash / f"{path.name}-{os.urandom(4).hex()}")
+            return path.rename(self.trash / f"{path.name}-{os.urandom(4).hex()}")
+        return None
 
     def _publish(self, path: Path, chain_id: Digest) -> Snapshot:
         for length in range(_SHORT, 65):

@@ -17,11 +17,10 @@ from . import layer
 from .content import ContentStore
 from .folder import open_folder
 from .index import Index
+from .places import DOWNLOADS
 from .rebuild import open_index, rebuild
 from .shelf import Shelf
 from .snapshots import Snapshot, disk_errors
-
-DOWNLOADS = "downloads"
 
 
 class Tags:

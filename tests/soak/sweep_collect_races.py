@@ -2,18 +2,22 @@
 
 A case is a store with eight processes that each do whatever they like, and remember what must be
 there: what they named, and what they found since they opened the store. A ninth collects as hard
-as it can, for `ROUNDS` rounds; now and then one of the eight is killed.
+as it can, for `ROUNDS` rounds; now and then one of the eight is killed. None of them gets far ahead
+of the collector, so that a round means as much on a busy machine.
 """
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import random
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
@@ -30,6 +34,7 @@ from tests.soak.stores import memory
 CASES, SAMPLE = 400, 1
 ROUNDS = 25
 WORKERS = 8
+DEEDS = 6  # of each, in a round
 _NEVER_S = 1e-6  # older than that is everything
 
 
@@ -49,12 +54,12 @@ def opened() -> Iterator[Callable[[int, random.Random], None]]:
 
 def race(home: Path, chance: random.Random) -> None:
     context = multiprocessing.get_context("fork")
-    stop = context.Event()
+    stop, rounds = context.Event(), context.Value("i", 1, lock=False)
     store = open_store(home)
 
     def start(number: int) -> multiprocessing.process.BaseProcess:
         seed = chance.getrandbits(32)
-        process = context.Process(target=work, args=(home, number, seed, stop))
+        process = context.Process(target=work, args=(home, number, seed, stop, rounds))
         process.start()
         return process
 
@@ -63,6 +68,7 @@ def race(home: Path, chance: random.Random) -> None:
         for number in range(ROUNDS):
             wish = {"older_than_s": _NEVER_S} if number % 2 else {"max_bytes": 1}
             collect(store, **(wish if number % 5 else {}))
+            rounds.value += 1
             if chance.random() < 0.05:
                 victim = chance.randrange(WORKERS)
                 workers[victim].kill()
@@ -82,10 +88,14 @@ def open_store(home: Path) -> Store:
     return Store(home, IdMap.identity(), userxattr=False)
 
 
-def work(home: Path, number: int, seed: int, stop: Event) -> None:
+def work(home: Path, number: int, seed: int, stop: Event, rounds: Synchronized[int]) -> None:
     os.nice(5)  # the collector is to have its turns
-    worker = Worker(home, number, random.Random(seed))
-    while not stop.is_set():
+    worker, first = Worker(home, number, random.Random(seed)), rounds.value
+    for deed in itertools.count():
+        while deed >= (rounds.value - first + 1) * DEEDS and not stop.is_set():
+            time.sleep(0.001)
+        if stop.is_set():
+            break
         worker.step()
     worker.verify_all()
 

@@ -187,7 +187,7 @@ def test_bytes_are_shared_out(whole):
     assert by_name["two:1"].shared == 0
     assert found.named == sum(i.own for i in found.images) + by_name["both:1"].shared
     assert found.unreferenced == 0
-    assert found.total == found.named + found.cached
+    assert found.total == found.named + found.cached + found.working
 
 
 def test_leases_of_dead_processes_are_swept_when_there_are_many(store):
