@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from .graph import Parts
     from .resolved import Input
 
+KEPT = "deb"
+"""The kind of packages that are kept here by digest."""
+
 
 class Journal:
     """The journal of the store in ``home``, shared by all notebooks."""
@@ -49,7 +52,7 @@ class Journal:
         """Keep Debian packages by digest: a second name for the file, no second copy."""
         self._kept.mkdir(mode=0o700, parents=True, exist_ok=True)
         for one in inputs:
-            if one["kind"] == "deb":
+            if one["kind"] == KEPT:
                 with suppress(OSError):  # what cannot be kept is fetched again
                     _keep(downloads / "archives" / one["file"], self._place(one["digest"]))
 
@@ -57,7 +60,7 @@ class Journal:
         """Put kept packages where apt looks for what it has downloaded."""
         for one in inputs:
             target = downloads / "archives" / str(one.get("file"))
-            if one["kind"] == "deb" and not _is(target, one["digest"]):
+            if one["kind"] == KEPT and not _is(target, one["digest"]):
                 kept = self._place(one["digest"])
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.unlink(missing_ok=True)

@@ -17,6 +17,7 @@ from typing import Any
 from ..errors import LockBroken
 from ..oci.digest import Digest
 from ..record import record
+from .journal import KEPT
 from .resolved import Input
 
 VERSION = 1
@@ -111,16 +112,18 @@ def read(notebook: Path) -> Lock | None:
 
 
 def packages(notebooks: Iterable[Path]) -> frozenset[str]:
-    """The digests, in hexadecimal, of all that the locks of ``notebooks`` name.
+    """The digests, in hexadecimal, of the packages that the locks of ``notebooks`` name.
 
-    Notebooks and locks that are not there, or cannot be read, name nothing.
+    Only those of a kind that stores keep by digest. Notebooks and locks that are not there, or
+    cannot be read, name nothing.
     """
     found: set[str] = set()
     for notebook in notebooks:
         with suppress(OSError, ValueError, AttributeError, LockBroken):
             if held := read(notebook):
                 steps = (step for stage in held.stages.values() for step in stage.steps)
-                found.update(Digest(one["digest"]).hex for step in steps for one in step.inputs)
+                inputs = (one for step in steps for one in step.inputs if one["kind"] == KEPT)
+                found.update(Digest(one["digest"]).hex for one in inputs)
     return frozenset(found)
 
 

@@ -38,17 +38,14 @@ class Sizes:
     def folder(self, path: Path) -> int:
         """A folder and all below, or a file; files with several names count once."""
         if path not in self._known:
-            is_folder = path.is_dir() or not path.exists()
-            self._known[path] = (
-                sum(_blocks(path, set())) if is_folder else path.stat().st_blocks * _SECTOR
-            )
+            self._known[path] = _own(path) + sum(_blocks(path, set()))
         return self._known[path]
 
     def cache(self, path: Path) -> int:
         """A download cache without the files that are kept for locks, which it may have too."""
         if path not in self._known:
             inputs = {inode for inode, _ in self._inputs().values()}
-            self._known[path] = sum(_blocks(path, inputs))
+            self._known[path] = _own(path) + sum(_blocks(path, inputs))
         return self._known[path]
 
     def input(self, path: Path) -> int:
@@ -150,7 +147,7 @@ def usage(store: Store) -> Usage:
         {path.name: sizes.folder(path) for path in sorted(store.home.glob(f"{VOLUMES}/*"))},
         sum(sizes.folder(store.home / name) for name in RECORDS),
         sum(sizes.folder(store.home / name) for name in WORKING),
-        sizes.folder(store.home / QUARANTINE) + sizes.folder(store.snapshots.trash),
+        sum(sum(_blocks(path, set())) for path in (store.home / QUARANTINE, store.snapshots.trash)),
         {place.name: sizes.folder(place) for place in opened.places(store.home)},
     )
 
@@ -175,6 +172,13 @@ def _weight(sizes: Sizes, reach: Reach, thing: Digest) -> int:
     """A first layer and its plain blob bear the same name; both count."""
     layer = sizes.layer(thing) if thing in reach.layers else 0
     return layer + (sizes.blob(thing) if thing in reach.blobs else 0)
+
+
+def _own(path: Path) -> int:
+    try:
+        return path.lstat().st_blocks * _SECTOR
+    except FileNotFoundError:
+        return 0
 
 
 def _blocks(path: Path, seen: set[int]) -> Iterator[int]:
