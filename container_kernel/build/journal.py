@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from ..oci.digest import Digest
 from ..store.places import INPUTS
+from ..store.small_files import write_whole
 
 if TYPE_CHECKING:
     from .graph import Parts
@@ -101,11 +102,3 @@ def _is(path: Path, digest: str) -> bool:
             return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest() == digest
     except FileNotFoundError:
         return False
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file whole: whoever reads it sees the old text or the new."""
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
-    draft.write_text(text)
-    draft.rename(path)
