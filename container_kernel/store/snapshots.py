@@ -16,6 +16,7 @@ leased. On a file system that cannot be written, active snapshots lie in memory:
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import subprocess
@@ -35,6 +36,7 @@ from .layer import Snapshot as Snapshot
 from .leases import Leases, folder_lock
 
 _SHORT = 12
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP)  # as some network file systems say
 
 
 @record(frozen=False)
@@ -326,6 +328,11 @@ def _remove_tree(path: Path) -> None:
 
 def cannot_write(folder: Path, error: OSError) -> StoreError:
     """What the user is told when the disk refused."""
+    if error.errno in _NO_LOCKS:
+        return StoreError(
+            f"the file system of {error.filename or folder} cannot lock files",
+            hint="set CONTAINER_KERNEL_HOME to a folder on a local disk",
+        )
     return StoreError(
         f"cannot write {error.filename or folder}: {error.strerror}",
         hint="free space there, or set CONTAINER_KERNEL_HOME to a folder you can write",
