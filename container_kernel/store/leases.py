@@ -70,7 +70,8 @@ class Leases:
                 if is_locked(path):
                     return None
             elif is_locked(path):
-                names.update(path.read_text().split("\n"))
+                with suppress(FileNotFoundError):  # it let go meanwhile
+                    names.update(path.read_text().split("\n"))
             else:
                 with suppress(OSError):
                     path.unlink()
