@@ -34,7 +34,7 @@ from .reach import Reach
 from .store import Store
 from .usage import Sizes
 
-_AT_ONCE = 64
+_AT_ONCE = 256
 _ORDER = ("blob", "layer", "cache", "input", "record")
 
 

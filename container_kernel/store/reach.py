@@ -56,10 +56,9 @@ class Reach:
         self.notebooks = dict(_notebooks(store))
         self.cache = [(key, Digest(chain)) for key, chain, _ in store.index.rows("cache")]
         self.blobs = {blob.digest: blob.size for blob in store.content.walk()}
-        known = {one.folder: one for one in earlier.layers.values()} if earlier else {}
-        self.layers: dict[Digest, Snapshot] = {
-            snapshot.chain_id: snapshot for snapshot in store.snapshots.walk(known)
-        }
+        known = earlier._folders if earlier else {}
+        self._folders: dict[str, Snapshot] = store.snapshots.by_folder(known)
+        self.layers = {snapshot.chain_id: snapshot for snapshot in self._folders.values()}
         self._parts: dict[Digest, Parts] = (
             {digest: parts for digest, parts in earlier._parts.items() if not parts.trouble}
             if earlier

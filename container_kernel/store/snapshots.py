@@ -208,13 +208,15 @@ class Snapshots:
         except OSError:
             pass
 
-    def walk(self, known: Mapping[Path, Snapshot] = {}) -> list[Snapshot]:
-        """Every committed snapshot, in no useful order; damaged ones are passed over.
+    def walk(self) -> list[Snapshot]:
+        """Every committed snapshot, in no useful order; damaged ones are passed over."""
+        return [*self.by_folder().values()]
 
-        Those of which it is ``known`` what lies in their folder are not read again.
-        """
-        found = (known.get(folder) or _read(folder) for folder in self.folders())
-        return [snapshot for snapshot in found if snapshot is not None]
+    def by_folder(self, known: Mapping[str, Snapshot] = {}) -> dict[str, Snapshot]:
+        """The same by the names of their folders; those that are ``known`` are not read again."""
+        names = os.listdir(self.folder)
+        found = ((name, known.get(name) or _read(self.folder / name)) for name in names)
+        return {name: snapshot for name, snapshot in found if snapshot is not None}
 
     def folders(self) -> list[Path]:
         """Whatever lies where committed snapshots lie."""
