@@ -1,7 +1,7 @@
 """Beside: the small things that a store keeps next to layers and blobs, and when each may go.
 
 Losing one loses no layer. It goes when what it is about has been gone, or it has not been written,
-for `KEPT_S`; sooner if a lower age is asked for.
+for `KEPT_S`; sooner if a lower age is asked for, but not before `LEAST_S`: somebody may be writing.
 
     journal/<cache key>.json          what layers were made of: for locks, and for ``%why``
     packed/<diff_id>.<compression>    what a layer is when it travels
@@ -23,7 +23,7 @@ from ..oci.digest import Digest
 from .reach import Reach
 
 KEPT_S = 90 * 86400.0
-_DRAFT_S = 86400.0
+LEAST_S = 86400.0
 
 
 def without_subject(home: Path, reach: Reach) -> Iterator[tuple[Path, float, str]]:
@@ -32,7 +32,7 @@ def without_subject(home: Path, reach: Reach) -> Iterator[tuple[Path, float, str
         yield from rule(home, reach)
     for folder in ("journal", "packed", "packed/at/*", "history", "forecasts"):
         for draft in home.glob(f"{folder}/.*"):
-            yield draft, _DRAFT_S, "left by a process that was killed"
+            yield draft, LEAST_S, "left by a process that was killed"
 
 
 def _journal(home: Path, reach: Reach) -> Iterator[tuple[Path, float, str]]:
@@ -63,7 +63,7 @@ def _forecasts(home: Path, reach: Reach) -> Iterator[tuple[Path, float, str]]:
     layers = {str(chain) for chain in reach.layers}
     for path in home.glob("forecasts/[!.]*"):
         if path.suffix != ".json":  # `<name>.<pid>`, while it is written
-            yield path, _DRAFT_S, "left by a process that was killed"
+            yield path, LEAST_S, "left by a process that was killed"
         elif _said(path, "chain_id") not in layers:
             yield path, KEPT_S, "the image it names is gone"
 

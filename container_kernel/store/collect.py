@@ -110,7 +110,7 @@ class _Removal:
         found = needed(now, leases - self._held)
         images = {*now.owners.values(), *(now.blobs.keys() - before.blobs.keys())}
         for digest in images - {at for at in before.owners.values() if before.knows(at)}:
-            found |= closure(now, digest)
+            found |= closure(now, digest, strict=digest in now.tags.values())
         chains = {chain for _, chain in {*now.cache} - {*before.cache}}
         for chain in chains | (now.layers.keys() - before.layers.keys()):
             found.update(now.below(chain))

@@ -100,6 +100,7 @@ class Planner:
             elif self._is_locked(thing) and self._is_old(thing):
                 kept.append(replace(thing, why="a lock names it"))
         bundles, changed = self._bundles()
+        total += sum(bundle.size for bundle in bundles)  # as if they lay in the store
         return Plan((*victims, *bundles), total, len(in_use), (*kept, *changed))
 
     def _why(self, thing: Thing, left: int) -> str:
@@ -138,11 +139,12 @@ class Planner:
 
     def _records(self) -> Iterator[Thing]:
         home = self._store.home
-        most_s = self._wish.older_than_s
-        for path, age_s, why in beside.without_subject(home, self._reach):
+        asked_s = self._wish.older_than_s
+        for path, kept_s, why in beside.without_subject(home, self._reach):
             with suppress(FileNotFoundError):
                 info = path.stat()
-                if self._wish.age(info.st_mtime) >= min(age_s, most_s or age_s):
+                least_s = max(min(kept_s, asked_s or kept_s), beside.LEAST_S)
+                if self._wish.age(info.st_mtime) >= least_s:
                     name = str(path.relative_to(home))
                     yield Thing("record", name, info.st_blocks * 512, info.st_mtime, "", why)
 
@@ -194,19 +196,22 @@ class Planner:
     def _closure(self, images: Iterable[Digest], *, strict: bool = False) -> set[Digest]:
         found: set[Digest] = set()
         for digest in images:
-            parts = self._reach.parts(digest)
-            if strict and parts.trouble and digest in self._reach.blobs:
-                raise StoreError(
-                    f"what a named image needs cannot be read: {parts.trouble}",
-                    hint="run `container-kernel store check --repair` first",
-                )
-            found |= closure(self._reach, digest)
+            found |= closure(self._reach, digest, strict=strict)
         return found
 
 
-def closure(reach: Reach, digest: Digest) -> set[Digest]:
-    """An image with all that it consists of, as far as that is known."""
+def closure(reach: Reach, digest: Digest, *, strict: bool = False) -> set[Digest]:
+    """An image with all that it consists of, as far as that is known.
+
+    Raises:
+        StoreError: it is not all known, and ``strict`` asks for that.
+    """
     parts = reach.parts(digest)
+    if strict and parts.trouble and digest in reach.blobs:
+        raise StoreError(
+            f"what a named image needs cannot be read: {parts.trouble}",
+            hint="run `container-kernel store check --repair` first",
+        )
     return {*parts.blobs, *(at for chain in parts.chains for at in reach.below(chain))}
 
 

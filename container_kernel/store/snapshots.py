@@ -316,7 +316,10 @@ def _is_abandoned(path: Path) -> bool:
 
 
 def _remove_tree(path: Path) -> None:
-    """Remove a folder and all below, as far as it can be removed."""
+    """Remove a file, or a folder and all below, as far as it can be removed."""
+    if not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
     with suppress(RecursionError):
         remove_tree(path)
     if path.exists():  # a step may make folders deeper than Python, or open files, can follow

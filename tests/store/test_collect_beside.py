@@ -107,6 +107,14 @@ def test_small_files_go_when_what_they_are_about_is_gone_for_long(whole):
     assert collect(whole.store).victims == ()
 
 
+def test_no_age_takes_a_small_file_that_may_be_being_written(whole):
+    paths = records(whole)
+    assert collect(whole.store, older_than_s=ANY_AGE_S).victims == ()
+    for path in paths:
+        make_old(path, 2)
+    assert len(collect(whole.store, older_than_s=ANY_AGE_S).victims) == 6
+
+
 def test_a_small_file_that_is_written_again_meanwhile_stays(whole, planned):
     path = whole.home / "journal" / f"{'f' * 64}.json"
     gone = Digest.of(b"gone")
