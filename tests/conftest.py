@@ -23,6 +23,7 @@ from container_kernel.errors import HostError
 from container_kernel.runtime import janitor, namespace
 from container_kernel.runtime.host import Host, find_tool
 from container_kernel.runtime.limits import Limits
+from container_kernel.store.places import KNOWN
 from container_kernel.store.store import Store
 
 _entered = None
@@ -89,10 +90,12 @@ def host(entered, oci_runtime):
 
 @pytest.fixture(scope="session")
 def shared_home():
-    """A store folder that keeps its bases for the whole run."""
+    """A store folder that keeps its bases for the whole run, and has only known things in it."""
     folder = Path(tempfile.mkdtemp(prefix="ck-tests-"))
     yield folder
+    found = {entry.name for entry in folder.iterdir() if not entry.name.startswith(".")}
     shutil.rmtree(folder, ignore_errors=True)
+    assert found <= KNOWN, f"check, du and collect know nothing of {found - KNOWN}"
 
 
 @pytest.fixture

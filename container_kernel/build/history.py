@@ -14,8 +14,8 @@ from typing import Any
 
 from ..oci.digest import Digest
 from ..record import record
+from ..store.small_files import write_whole
 from .graph import Parts
-from .journal import write_whole
 from .notebook_file import code_cells
 
 

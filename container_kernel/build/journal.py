@@ -15,11 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..oci.digest import Digest
+from ..store.places import INPUTS
+from ..store.small_files import write_whole
 
 if TYPE_CHECKING:
     from .events import Layer
     from .graph import Parts
     from .resolved import Input
+
+KEPT = "deb"
+"""The kind of packages that are kept here by digest."""
 
 
 class Journal:
@@ -27,9 +32,7 @@ class Journal:
 
     def __init__(self, home: Path) -> None:
         self._folder = home / "journal"
-        self._kept = (
-            home / "downloads" / "inputs"
-        )  # a cache as others are, to be collected with them
+        self._kept = home / INPUTS
 
     def write(self, key: str, parts: Parts, diff_id: Digest, inputs: Sequence[Input]) -> None:
         """Note that ``key`` gave the layer ``diff_id``, of ``inputs``."""
@@ -55,20 +58,21 @@ class Journal:
         """Keep Debian packages by digest: a second name for the file, no second copy."""
         self._kept.mkdir(mode=0o700, parents=True, exist_ok=True)
         for one in inputs:
-            if one["kind"] == "deb":
-                with suppress(OSError):  # it may be there; and what cannot be kept is fetched again
-                    os.link(downloads / "archives" / one["file"], self._place(one["digest"]))
+            if one["kind"] == KEPT:
+                with suppress(OSError):  # what cannot be kept is fetched again
+                    _keep(downloads / "archives" / one["file"], self._place(one["digest"]))
 
     def bring(self, inputs: Sequence[Input], downloads: Path) -> None:
         """Put kept packages where apt looks for what it has downloaded."""
         for one in inputs:
             target = downloads / "archives" / str(one.get("file"))
-            if one["kind"] == "deb" and not _is(target, one["digest"]):
+            if one["kind"] == KEPT and not _is(target, one["digest"]):
                 kept = self._place(one["digest"])
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.unlink(missing_ok=True)
                 if _is(kept, one["digest"]):
                     with suppress(OSError):
+                        os.utime(kept)  # when it was used last
                         os.link(kept, target)
 
     def _place(self, digest: str) -> Path:
@@ -90,6 +94,15 @@ def base_key(chain_id: Digest) -> str:
     return f"base-{chain_id.hex}"
 
 
+def _keep(file: Path, place: Path) -> None:
+    for _ in range(2):  # what is there may be collected until its time is now
+        with suppress(FileNotFoundError):
+            with suppress(FileExistsError):
+                os.link(file, place)
+            os.utime(place)
+            return
+
+
 def _is(path: Path, digest: str) -> bool:
     """Whether the file at ``path`` has the digest it should have."""
     import hashlib
@@ -99,11 +112,3 @@ def _is(path: Path, digest: str) -> bool:
             return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest() == digest
     except FileNotFoundError:
         return False
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file whole: whoever reads it sees the old text or the new."""
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
-    draft.write_text(text)
-    draft.rename(path)

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from ..errors import LockBroken
 from ..oci.digest import Digest
 from ..record import record
+from .journal import KEPT
 from .resolved import Input
 
 VERSION = 1
@@ -111,6 +114,23 @@ def read(notebook: Path) -> Lock | None:
     if "lock" in embedded:
         return Lock.from_json(embedded["lock"], f"the lock in {notebook.name}")
     return None
+
+
+def packages(notebooks: Iterable[Path]) -> frozenset[str]:
+    """The digests, in hexadecimal, of the packages that the locks of ``notebooks`` name.
+
+    Only those of a kind that stores keep by digest. Notebooks and locks that are not there, or
+    cannot be read, name nothing.
+    """
+    found: set[str] = set()
+    for notebook in notebooks:
+        with suppress(OSError, ValueError, AttributeError, LockBroken):
+            if held := read(notebook):
+                for stage in held.stages.values():
+                    inputs = chain(stage.base_inputs, *(step.inputs for step in stage.steps))
+                    kept = (one["digest"] for one in inputs if one["kind"] == KEPT)
+                    found.update(Digest(digest).hex for digest in kept)
+    return frozenset(found)
 
 
 def parse(text: str, where: str) -> Lock:

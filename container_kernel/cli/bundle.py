@@ -17,13 +17,14 @@ from ..folders import remove_tree
 from ..kernel.exports import Source
 from ..runtime import namespace
 from ..runtime.namespace import Namespace
+from ..store import opened as opened_bundles
+from ..store.opened import NAME
 from ..store.store import Store
 from . import notebook as notebooks
 from .arguments import Options
 from .build import bench
 from .report import Report
 
-_NAME = "name"
 _KINDS = {kind.__name__: kind for kind in (HostError, StoreError, UsageError)}
 
 
@@ -56,11 +57,11 @@ def _open(options: Options, report: Report) -> int:
         raise UsageError(f"bundle {options.notebook} does not exist")
     with path.open("rb") as file:
         name = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    place = config.home.with_name(f"{config.home.name}-bundles") / name
+    place = opened_bundles.folder(config.home) / name
     here = namespace.enter(os.environ)
-    if not place.exists():
+    if not opened_bundles.use(place):
         _unpack(path, place, here)
-    opened = place / "notebook" / (place / _NAME).read_text(encoding="utf-8")
+    opened = place / "notebook" / (place / NAME).read_text(encoding="utf-8")
     data = {"notebook": str(opened), "home": str(place / "store")}
     report.result(data, f"{opened}\nrun it with CONTAINER_KERNEL_HOME={data['home']}")
     return 0
@@ -76,7 +77,7 @@ def _unpack(path: Path, place: Path, here: Namespace) -> None:
             notebook = bundles.unpack(path, draft / "notebook", store)
         finally:
             store.close()
-        (draft / _NAME).write_text(notebook.name, encoding="utf-8")
+        (draft / NAME).write_text(notebook.name, encoding="utf-8")
         with suppress(OSError):  # whoever opened the same meanwhile has the same
             draft.rename(place)
     finally:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 from ..record import asdict
 from ..store.check import Finding
-from ..store.collect import Plan, Thing
+from ..store.plan import Plan, Thing
 from ..store.usage import Usage
 from . import amounts, markup
 from .log import plain
@@ -54,20 +54,27 @@ def plan_data(plan: Plan, *, is_dry: bool) -> dict[str, object]:
         "total_bytes": plan.total,
         "in_use": plan.in_use,
         "removed": [asdict(victim) for victim in plan.victims],
+        "kept": [asdict(thing) for thing in plan.kept],
     }
 
 
 def plan(plan: Plan, *, is_dry: bool) -> str:
     """What was collected, and why."""
     verb = "would free" if is_dry else "freed"
-    rows = [_victim(victim) for victim in plan.victims[: None if is_dry else _SHOWN]]
-    lines = [markup.columns(rows, "<<><<")] if rows else []
-    more = len(plan.victims) - len(rows)
-    lines += [f"… and {more} more"] if more > 0 else []
+    lines = list(_things(plan.victims, None if is_dry else _SHOWN))
+    if plan.kept:
+        lines += ["kept:", *_things(plan.kept, None if is_dry else _SHOWN)]
     lines.append(f"{verb} {amounts.size(plan.freed)} of {amounts.size(plan.total)}")
     if plan.in_use:
         lines.append(f"{plan.in_use} more are kept: running processes need them")
     return "\n".join(lines)
+
+
+def _things(things: Sequence[Thing], most: int | None) -> Iterator[str]:
+    if rows := [_victim(thing) for thing in things[:most]]:
+        yield markup.columns(rows, "<<><<")
+    if len(things) > len(rows):
+        yield f"… and {len(things) - len(rows)} more"
 
 
 def _victim(victim: Thing) -> tuple[str, ...]:
@@ -93,8 +100,12 @@ def usage_data(found: Usage) -> dict[str, object]:
         "unreferenced_bytes": found.unreferenced,
         "other_blobs_bytes": found.other_blobs,
         "downloads": found.downloads,
+        "volumes": found.volumes,
+        "records_bytes": found.records,
+        "working_bytes": found.working,
         "set_aside_bytes": found.set_aside,
         "total_bytes": found.total,
+        "opened_bundles": found.bundles,
     }
 
 
@@ -105,16 +116,21 @@ def usage(found: Usage) -> str:
         own, shared = amounts.size(image.own), amounts.size(image.shared)
         names = plain(", ".join(image.names))
         rows.append((_short(str(image.digest)), own, shared, names))
-    downloads = sum(found.downloads.values())
+    downloads, volumes = sum(found.downloads.values()), sum(found.volumes.values())
     sums = [
         ("images with a name or a notebook", amounts.size(found.named)),
         ("layers that only the build cache keeps", amounts.size(found.cached)),
         ("nothing refers to it", amounts.size(found.unreferenced)),
         ("downloads by digest", amounts.size(found.other_blobs)),
         (f"download caches ({', '.join(found.downloads) or 'none'})", amounts.size(downloads)),
+        (f"volumes ({plain(', '.join(found.volumes)) or 'none'})", amounts.size(volumes)),
+        ("journal, history, forecasts, what was packed", amounts.size(found.records)),
+        ("index, leases, what is being made", amounts.size(found.working)),
         ("moved aside, or about to be removed", amounts.size(found.set_aside)),
         ("together", amounts.size(found.total)),
     ]
+    if found.bundles:
+        sums.append(("opened bundles, beside the store", amounts.size(sum(found.bundles.values()))))
     return f"{markup.columns(rows, '<>><')}\n\n{markup.columns(sums, '<>')}"
 
 

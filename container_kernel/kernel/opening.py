@@ -17,6 +17,7 @@ from ..store.shelf import Shelf
 
 if TYPE_CHECKING:
     from ..build.step import Items, Use
+    from ..store.leases import Leases
     from ..workbench import Workbench
 
 
@@ -30,6 +31,7 @@ class Opening:
         self.notebook = notebook
         self._namespace = namespace
         self._folder = notebook.parent if notebook else Path.cwd()
+        self._leases: Leases | None = None
 
     @cached_property
     def namespace(self) -> Namespace:
@@ -63,6 +65,7 @@ class Opening:
         for wanted in filter(None, self.config.least_levels):
             self.host.level.require(wanted)
         shelf = Shelf(home, self.namespace.idmap, userxattr=self.namespace.is_rootless)
+        self._leases = shelf.snapshots.leases
         wish = Wish(
             limits=self.config.run_limits({}),
             relaxed=self.config.relaxed,
@@ -75,7 +78,7 @@ class Opening:
         """A workbench for the notebook; opens the store."""
         from ..workbench import Workbench
 
-        return Workbench(
+        workbench = Workbench(
             self.config,
             self.namespace,
             self._folder,
@@ -83,6 +86,9 @@ class Opening:
             notebook=self.notebook,
             _host=self.host,
         )
+        if self._leases is not None:
+            workbench.store.leases.take(self._leases)
+        return workbench
 
 
 def _build_items(code: str) -> Items | Use | None:

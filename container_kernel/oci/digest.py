@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Self
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, Self
 
 from ..record import record
 
 _SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
 
 
-def _sha256(data: bytes) -> str:
+@cache  # a module that is not there is looked for anew each time
+def _sha256() -> Callable[[bytes], Any]:
     # As the standard library's random does: hashlib loads OpenSSL, 4 ms, worth it for files only.
     try:
         from _sha2 import sha256  # type: ignore[import-not-found]  # since Python 3.12
@@ -20,8 +22,8 @@ def _sha256(data: bytes) -> str:
             from _sha256 import sha256  # type: ignore[import-not-found]
         except ImportError:
             from hashlib import sha256
-    name: str = sha256(data).hexdigest()
-    return name
+    found: Callable[[bytes], Any] = sha256
+    return found
 
 
 @record(order=True)
@@ -34,10 +36,18 @@ class Digest:
         if not _SHA256.fullmatch(self.text):
             raise ValueError(f"not a sha256 digest: {self.text!r}")
 
+    def __eq__(
+        self, other: object
+    ) -> bool:  # as any record, but quickly: stores have sets of these
+        return isinstance(other, Digest) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
     @classmethod
     def of(cls, data: bytes) -> Self:
         """Name ``data``."""
-        return cls("sha256:" + _sha256(data))
+        return cls("sha256:" + _sha256()(data).hexdigest())
 
     @property
     def hex(self) -> str:

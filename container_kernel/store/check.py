@@ -21,6 +21,7 @@ from ..record import record, replace
 from . import index, layer, trees
 from .layer import Snapshot
 from .leases import folder_lock, is_locked
+from .places import KNOWN
 from .reach import Parts, Reach
 from .store import Store
 from .trees import Examine
@@ -57,11 +58,6 @@ DAMAGES = {
     "unreferenced": "note",
 }
 """Every class of damage, and how much it matters."""
-_HOME = {
-    *("active", "building", "content", "downloads", "forecasts", "history", "index.db"),
-    *("journal", "leases", "packed", "quarantine", "snapshots", "store.json", "trash", "volumes"),
-    *(index.COPY, "index.damaged", "index.db-journal", "index.db-wal", "index.db-shm"),
-}
 _KINDS = {
     "manifest-damaged": "manifest",
     "manifest-missing": "manifest",
@@ -163,7 +159,7 @@ class _Check:
         for entry in sorted(home.iterdir()):
             if entry.name.startswith((".store.json.", f".{index.COPY}.")):
                 yield Finding("staging-left", entry.name, path=entry.name)
-            elif entry.name not in _HOME and not entry.name.startswith("."):
+            elif entry.name not in KNOWN and not entry.name.startswith("."):
                 yield Finding("unknown-file", entry.name, path=entry.name)
         for draft in (home / "content/ingest").iterdir():
             if not is_locked(draft):

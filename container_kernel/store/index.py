@@ -85,6 +85,7 @@ class Index:
     def __init__(self, path: Path, *, is_readonly: bool = False) -> None:
         self.path = path
         self._is_readonly = is_readonly
+        self._pid = os.getpid()
         self._writing = threading.RLock()  # threads share the connection, and so its transaction
         source = f"file:{_quoted(path)}?mode=ro" if is_readonly else str(path)
         with self._explained():
@@ -257,6 +258,13 @@ class Index:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
+        # A fork shares the file's offset and locks, and what it wrote would damage the file
+        # (sqlite.org/howtocorrupt.html, 2.6).
+        if self._pid != os.getpid():
+            raise StoreError(
+                f"{self.path} was opened by process {self._pid}, not by this one",
+                hint="open the store after the fork",
+            )
         try:
             yield
         except sqlite3.OperationalError as error:

@@ -32,6 +32,7 @@ class Leases:
         self._file: int | None = None
         self._path: Path | None = None
         self._mine: set[str] = set()
+        self._taken: list[Leases] = []
         if is_readonly:
             self._read_only()
         else:
@@ -69,7 +70,8 @@ class Leases:
                 if is_locked(path):
                     return None
             elif is_locked(path):
-                names.update(path.read_text().split("\n"))
+                with suppress(FileNotFoundError):  # it let go meanwhile
+                    names.update(path.read_text().split("\n"))
             else:
                 with suppress(OSError):
                     path.unlink()
@@ -81,8 +83,14 @@ class Leases:
             with suppress(BlockingIOError), folder_lock(self.folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
                 self.held()
 
+    def take(self, other: Leases) -> None:
+        """Let ``other``, of this process too, be closed with this."""
+        self._taken.append(other)
+
     def close(self) -> None:
         """Let go of everything."""
+        for other in self._taken:
+            other.close()
         if self._file is not None:
             if self._path is not None:
                 self._path.unlink(missing_ok=True)

@@ -56,13 +56,14 @@ class Reach:
         self.notebooks = dict(_notebooks(store))
         self.cache = [(key, Digest(chain)) for key, chain, _ in store.index.rows("cache")]
         self.blobs = {blob.digest: blob.size for blob in store.content.walk()}
-        self.layers: dict[Digest, Snapshot] = {
-            snapshot.chain_id: snapshot for snapshot in store.snapshots.walk()
-        }
-        known: dict[Digest, Parts] = earlier._parts if earlier else {}
-        self._parts: dict[Digest, Parts] = {
-            digest: parts for digest, parts in known.items() if not parts.trouble
-        }
+        known = earlier._folders if earlier else {}
+        self._folders: dict[str, Snapshot] = store.snapshots.by_folder(known)
+        self.layers = {snapshot.chain_id: snapshot for snapshot in self._folders.values()}
+        self._parts: dict[Digest, Parts] = (
+            {digest: parts for digest, parts in earlier._parts.items() if not parts.trouble}
+            if earlier
+            else {}
+        )
 
     @property
     def owners(self) -> dict[str, Digest]:
@@ -77,6 +78,10 @@ class Reach:
         if digest not in self._parts:
             self._parts[digest] = self._read(digest)
         return self._parts[digest]
+
+    def knows(self, digest: Digest) -> bool:
+        """True when it was found out without trouble what the image consists of."""
+        return digest in self._parts and not self._parts[digest].trouble
 
     def untagged(self) -> Iterator[Parts]:
         """The images that nobody names."""

@@ -16,10 +16,11 @@ leased. On a file system that cannot be written, active snapshots lie in memory:
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from .trees import Examine
 
 _SHORT = 12
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP)  # as some network file systems say
 
 
 @record(frozen=False)
@@ -218,8 +220,13 @@ class Snapshots:
 
     def walk(self) -> list[Snapshot]:
         """Every committed snapshot, in no useful order; damaged ones are passed over."""
-        found = (_read(folder) for folder in self.folders())
-        return [snapshot for snapshot in found if snapshot is not None]
+        return [*self.by_folder().values()]
+
+    def by_folder(self, known: Mapping[str, Snapshot] = {}) -> dict[str, Snapshot]:
+        """The same by the names of their folders; those that are ``known`` are not read again."""
+        names = os.listdir(self.folder)
+        found = ((name, known.get(name) or _read(self.folder / name)) for name in names)
+        return {name: snapshot for name, snapshot in found if snapshot is not None}
 
     def folders(self) -> list[Path]:
         """Whatever lies where committed snapshots lie."""
@@ -230,11 +237,6 @@ class Snapshots:
         for chain_id, known in [*self._known.items()]:
             if known.folder == folder:
                 del self._known[chain_id]
-
-    def discard(self, snapshot: Snapshot) -> None:
-        """Put a committed snapshot out of reach; `empty_trash` removes it."""
-        self._known.pop(snapshot.chain_id, None)
-        self.throw_away(snapshot.folder)
 
     def sweep(self) -> None:
         """Put active snapshots whose owners are gone out of reach."""
@@ -249,10 +251,11 @@ class Snapshots:
             for path in self.trash.iterdir():
                 _remove_tree(path)
 
-    def throw_away(self, path: Path) -> None:
-        """Put a folder of the store out of reach, by one rename."""
+    def throw_away(self, path: Path) -> Path | None:
+        """Put a file or folder of the store out of reach, by one rename; where it is then."""
         with suppress(FileNotFoundError):
-            path.rename(self.trash / f"{path.name}-{os.urandom(4).hex()}")
+            return path.rename(self.trash / f"{path.name}-{os.urandom(4).hex()}")
+        return None
 
     def _publish(self, path: Path, chain_id: Digest) -> Snapshot:
         for length in range(_SHORT, 65):
@@ -323,7 +326,10 @@ def _is_abandoned(path: Path) -> bool:
 
 
 def _remove_tree(path: Path) -> None:
-    """Remove a folder and all below, as far as it can be removed."""
+    """Remove a file, or a folder and all below, as far as it can be removed."""
+    if not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
     with suppress(RecursionError):
         remove_tree(path)
     if path.exists():  # a step may make folders deeper than Python, or open files, can follow
@@ -337,6 +343,11 @@ def _remove_tree(path: Path) -> None:
 
 def cannot_write(folder: Path, error: OSError) -> StoreError:
     """What the user is told when the disk refused."""
+    if error.errno in _NO_LOCKS:
+        return StoreError(
+            f"the file system of {error.filename or folder} cannot lock files",
+            hint="set CONTAINER_KERNEL_HOME to a folder on a local disk",
+        )
     return StoreError(
         f"cannot write {error.filename or folder}: {error.strerror}",
         hint="free space there, or set CONTAINER_KERNEL_HOME to a folder you can write",

@@ -19,14 +19,13 @@ from . import layer
 from .content import ContentStore
 from .folder import open_folder
 from .index import Index
+from .places import DOWNLOADS
 from .rebuild import open_index, rebuild
 from .shelf import Shelf
 from .snapshots import Snapshot, disk_errors
 
 if TYPE_CHECKING:
     from .kept import Kept
-
-DOWNLOADS = "downloads"
 
 
 class Tags:

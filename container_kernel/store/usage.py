@@ -9,9 +9,11 @@ from pathlib import Path
 
 from ..oci.digest import Digest
 from ..record import record
+from . import opened
 from .aside import QUARANTINE
+from .places import DOWNLOADS, INPUTS, RECORDS, VOLUMES, WORKING
 from .reach import Reach
-from .store import DOWNLOADS, Store
+from .store import Store
 
 _SECTOR = 512
 
@@ -23,6 +25,7 @@ class Sizes:
         self._store = store
         self._reach = reach
         self._known: dict[Path, int] = {}
+        self._packages: dict[Path, tuple[int, int]] | None = None
 
     def layer(self, chain_id: Digest) -> int:
         """Its tree, and what is said of it."""
@@ -33,29 +36,42 @@ class Sizes:
         return self._reach.blobs[digest]
 
     def folder(self, path: Path) -> int:
-        """A folder and all below; files with several names count once."""
+        """A folder and all below, or a file; files with several names count once."""
         if path not in self._known:
-            self._known[path] = sum(_blocks(path, set()))
+            self._known[path] = _own(path) + sum(_blocks(path, set()))
         return self._known[path]
 
-    def caches(self) -> dict[str, int]:
-        """Every download cache, by its name."""
-        return {path.name: self.folder(path) for path in cache_folders(self._store)}
+    def cache(self, path: Path) -> int:
+        """A download cache without the files that are kept for locks, which it may have too."""
+        if path not in self._known:
+            inputs = {inode for inode, _ in self._inputs().values()}
+            self._known[path] = _own(path) + sum(_blocks(path, inputs))
+        return self._known[path]
 
-    def measure_all(self) -> None:
-        """Look at everything now, so that nothing is left to be measured later."""
-        self.total()
+    def input(self, path: Path) -> int:
+        """A package that is kept for locks."""
+        return self._inputs().get(path, (0, 0))[1]
+
+    def caches(self) -> dict[str, int]:
+        """Every download cache, by its name, and what is kept for locks."""
+        caches = {path.name: self.cache(path) for path in cache_folders(self._store)}
+        inputs = {INPUTS: sum(size for _, size in self._inputs().values())}
+        return caches | (inputs if self._inputs() else {})
+
+    def _inputs(self) -> dict[Path, tuple[int, int]]:
+        """The inode and the bytes of each package that is kept for locks."""
+        if self._packages is None:
+            self._packages = {}
+            for path in (self._store.home / INPUTS).glob("*"):
+                with suppress(FileNotFoundError):
+                    info = path.stat()
+                    self._packages[path] = info.st_ino, info.st_blocks * _SECTOR
+        return self._packages
 
     def total(self) -> int:
         """Layers, blobs and download caches together."""
         layers = sum(self.layer(chain) for chain in self._reach.layers)
         return layers + sum(self._reach.blobs.values()) + sum(self.caches().values())
-
-    def at(self, reach: Reach) -> Sizes:
-        """The same of another picture of the store; what was measured stays."""
-        other = Sizes(self._store, reach)
-        other._known = self._known
-        return other
 
 
 @record
@@ -70,7 +86,10 @@ class ImageUsage:
 
 @record
 class Usage:
-    """A store in bytes. ``cached`` and what follows are in no image that somebody names."""
+    """A store in bytes. ``cached`` and what follows are in no image that somebody names.
+
+    ``bundles`` lie beside it: bundles that were opened, each with a store of its own.
+    """
 
     images: tuple[ImageUsage, ...]
     named: int
@@ -78,13 +97,18 @@ class Usage:
     unreferenced: int
     other_blobs: int
     downloads: dict[str, int]
+    volumes: dict[str, int]
+    records: int
+    working: int
     set_aside: int
+    bundles: dict[str, int]
 
     @property
     def total(self) -> int:
-        """Everything together."""
+        """Everything in the store together."""
         own = self.named + self.cached + self.unreferenced + self.other_blobs
-        return own + sum(self.downloads.values()) + self.set_aside
+        folders = sum(self.downloads.values()) + sum(self.volumes.values())
+        return own + folders + self.records + self.working + self.set_aside
 
 
 def usage(store: Store) -> Usage:
@@ -120,7 +144,11 @@ def usage(store: Store) -> Usage:
         sum(_weight(sizes, reach, thing) for thing in unreferenced),
         sum(_weight(sizes, reach, thing) for thing in free - by_cache - unreferenced),
         sizes.caches(),
-        sizes.folder(store.home / QUARANTINE) + sizes.folder(store.snapshots.trash),
+        {path.name: sizes.folder(path) for path in sorted(store.home.glob(f"{VOLUMES}/*"))},
+        sum(sizes.folder(store.home / name) for name in RECORDS),
+        sum(sizes.folder(store.home / name) for name in WORKING),
+        sum(sum(_blocks(path, set())) for path in (store.home / QUARANTINE, store.snapshots.trash)),
+        {place.name: sizes.folder(place) for place in opened.places(store.home)},
     )
 
 
@@ -136,13 +164,21 @@ def things_of(reach: Reach, digest: Digest) -> set[Digest]:
 def cache_folders(store: Store) -> Iterator[Path]:
     """Where the download caches lie."""
     with suppress(FileNotFoundError):
-        yield from sorted((store.home / DOWNLOADS).iterdir())
+        folders = sorted((store.home / DOWNLOADS).iterdir())
+        yield from (path for path in folders if path != store.home / INPUTS)
 
 
 def _weight(sizes: Sizes, reach: Reach, thing: Digest) -> int:
     """A first layer and its plain blob bear the same name; both count."""
     layer = sizes.layer(thing) if thing in reach.layers else 0
     return layer + (sizes.blob(thing) if thing in reach.blobs else 0)
+
+
+def _own(path: Path) -> int:
+    try:
+        return path.lstat().st_blocks * _SECTOR
+    except FileNotFoundError:
+        return 0
 
 
 def _blocks(path: Path, seen: set[int]) -> Iterator[int]:

@@ -23,6 +23,7 @@ from urllib.parse import quote
 from ..errors import HostError
 from ..oci.digest import Digest
 from ..oci.spec import Descriptor, MediaType
+from ..store.small_files import write_whole
 from .compression import GZIP, NONE, ZSTD
 
 if TYPE_CHECKING:
@@ -71,7 +72,8 @@ class Packed:
         with closing(_Pipe(write_to)) as pipe:
             blob = self._store.content.put(pipe)
         described = Descriptor(_TYPES[compression], blob.digest, blob.size)
-        _write(self._record(diff_id, compression), {"digest": str(blob.digest), "size": blob.size})
+        said = {"digest": str(blob.digest), "size": blob.size}
+        write_whole(self._record(diff_id, compression), json.dumps(said))
         return described
 
     def restore(self, image: Outgoing, layer: int) -> None:
@@ -90,7 +92,7 @@ class Packed:
 
     def remember(self, registry: str, path: str, digest: Digest) -> None:
         """Keep that the repository ``path`` has the blob."""
-        _write(self._place(registry, digest), {"path": path})
+        write_whole(self._place(registry, digest), json.dumps({"path": path}))
 
     def source(self, registry: str, digest: Digest) -> str | None:
         """A repository of ``registry`` that had the blob."""
@@ -158,10 +160,3 @@ class _Pipe:
         """Let the writer end."""
         self._file.close()
         self._thread.join()
-
-
-def _write(path: Path, value: object) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
-    draft.write_text(json.dumps(value))
-    draft.replace(path)

@@ -2,19 +2,22 @@
 
 A case is a store with eight processes that each do whatever they like, and remember what must be
 there: what they named, and what they found since they opened the store. A ninth collects as hard
-as it can, for `ROUNDS` rounds; now and then one of the eight is killed.
+as it can, for `ROUNDS` rounds; now and then one of the eight is killed. None of them gets far ahead
+of the collector, so that a round means as much on a busy machine.
 """
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import random
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from multiprocessing.synchronize import Event
+from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 
 from container_kernel.oci.changeset import tree_digest
@@ -25,19 +28,22 @@ from container_kernel.store.check import check
 from container_kernel.store.collect import collect
 from container_kernel.store.layer import Snapshot
 from container_kernel.store.store import Store
+from tests.soak.stores import memory
 
 CASES, SAMPLE = 400, 1
 ROUNDS = 25
 WORKERS = 8
+DEEDS = 6  # of each, in a round
+_OVER = 1 << 30
 _NEVER_S = 1e-6  # older than that is everything
 
 
 @contextmanager
 def opened() -> Iterator[Callable[[int, random.Random], None]]:
-    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # disks would slow the races
-
     def case(number: int, chance: random.Random) -> None:
-        home = Path(tempfile.mkdtemp(prefix="ck-races-", dir=memory))
+        home = Path(
+            tempfile.mkdtemp(prefix="ck-races-", dir=memory())
+        )  # disks would slow the races
         try:
             race(home, chance)
         finally:
@@ -48,12 +54,13 @@ def opened() -> Iterator[Callable[[int, random.Random], None]]:
 
 def race(home: Path, chance: random.Random) -> None:
     context = multiprocessing.get_context("fork")
-    stop = context.Event()
+    # Not an Event: a process that is killed while it looks at one leaves it locked.
+    rounds = context.Value("i", 1, lock=False)
     store = open_store(home)
 
     def start(number: int) -> multiprocessing.process.BaseProcess:
         seed = chance.getrandbits(32)
-        process = context.Process(target=work, args=(home, number, seed, stop))
+        process = context.Process(target=work, args=(home, number, seed, rounds))
         process.start()
         return process
 
@@ -62,13 +69,14 @@ def race(home: Path, chance: random.Random) -> None:
         for number in range(ROUNDS):
             wish = {"older_than_s": _NEVER_S} if number % 2 else {"max_bytes": 1}
             collect(store, **(wish if number % 5 else {}))
+            rounds.value += 1
             if chance.random() < 0.05:
                 victim = chance.randrange(WORKERS)
                 workers[victim].kill()
                 workers[victim].join()
                 workers[victim] = start(victim)
     finally:
-        stop.set()
+        rounds.value = _OVER
         for worker in workers:
             worker.join(60)
     assert [worker.exitcode for worker in workers] == [0] * WORKERS
@@ -81,10 +89,14 @@ def open_store(home: Path) -> Store:
     return Store(home, IdMap.identity(), userxattr=False)
 
 
-def work(home: Path, number: int, seed: int, stop: Event) -> None:
+def work(home: Path, number: int, seed: int, rounds: Synchronized[int]) -> None:
     os.nice(5)  # the collector is to have its turns
-    worker = Worker(home, number, random.Random(seed))
-    while not stop.is_set():
+    worker, first = Worker(home, number, random.Random(seed)), rounds.value
+    for deed in itertools.count():
+        while deed >= (rounds.value - first + 1) * DEEDS:
+            time.sleep(0.001)
+        if rounds.value == _OVER:
+            break
         worker.step()
     worker.verify_all()
 

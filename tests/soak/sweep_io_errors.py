@@ -38,7 +38,7 @@ _PAGE = 4096
 @contextmanager
 def opened() -> Iterator[Callable[[int, random.Random], None]]:
     private_mounts()
-    with site() as place:
+    with site(in_memory=True) as place:
 
         def case(number: int, chance: random.Random) -> None:
             place.forget()

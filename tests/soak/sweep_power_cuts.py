@@ -61,8 +61,17 @@ class Disk:
         deadline = time.monotonic() + 10
         while os.path.ismount(self._mount) or self._is_attached():
             subprocess.run(["umount", str(self._mount)], capture_output=True)
-            assert time.monotonic() < deadline, "the disk is still in use"
+            assert time.monotonic() < deadline, f"the disk is still in use by {self._users()}"
             time.sleep(0.01)
+
+    def _users(self) -> dict[str, str]:
+        """Which processes have it mounted."""
+        found = {}
+        for table in Path("/proc").glob("[0-9]*/mountinfo"):
+            with suppress(OSError):
+                if str(self._mount) in table.read_text():
+                    found[table.parent.name] = (table.parent / "cmdline").read_text()
+        return found
 
     def _is_attached(self) -> bool:
         """Whether a loop device has it: what is mounted from it next would be the old one."""

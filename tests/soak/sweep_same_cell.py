@@ -23,7 +23,7 @@ _RAN = re.compile(r"^✓ (\[\w+\]) .*(?<!cached)(?<!set)$", re.MULTILINE)
 
 @contextmanager
 def opened() -> Iterator[Callable[[int, random.Random], None]]:
-    with site() as place:
+    with site(in_memory=True) as place:
 
         def case(number: int, chance: random.Random) -> None:
             place.forget()

@@ -9,8 +9,10 @@ import pytest
 
 from container_kernel.errors import StoreError
 from container_kernel.oci.digest import Digest
+from container_kernel.store import leases
 from container_kernel.store.check import check
 from container_kernel.store.collect import collect
+from container_kernel.store.leases import Leases, is_locked
 from container_kernel.store.store import Store
 from container_kernel.store.usage import usage
 from container_kernel.transfer.archive import save
@@ -187,7 +189,7 @@ def test_bytes_are_shared_out(whole):
     assert by_name["two:1"].shared == 0
     assert found.named == sum(i.own for i in found.images) + by_name["both:1"].shared
     assert found.unreferenced == 0
-    assert found.total == found.named + found.cached
+    assert found.total == found.named + found.cached + found.working
 
 
 def test_leases_of_dead_processes_are_swept_when_there_are_many(store):
@@ -197,3 +199,18 @@ def test_leases_of_dead_processes_are_swept_when_there_are_many(store):
     store.leases.sweep()
     assert store.leases.held() == {"layer mine", ""}
     assert not [path for path in store.leases.folder.iterdir() if path.name.startswith("dead")]
+
+
+def test_a_process_may_let_go_while_leases_are_read(store, monkeypatch):
+    """Its file goes between two looks at it."""
+
+    def look_and_let_go(path):
+        found = is_locked(path)
+        if path.name != "readers":
+            other.close()
+        return found
+
+    other = Leases(store.leases.folder)
+    other.hold("layer x")
+    monkeypatch.setattr(leases, "is_locked", look_and_let_go)
+    assert store.leases.held() == frozenset()

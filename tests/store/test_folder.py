@@ -235,3 +235,30 @@ def test_ten_thousand_layers_are_no_burden(tmp_path, entered):
 def test_ids_are_what_they_were(whole):
     with pytest.raises(StoreError, match="other ids"):
         Store(whole.home, IdMap.single(), userxattr=False)
+
+
+_OPEN = """
+import sys
+sys.path[:] = {path!r}
+from pathlib import Path
+from container_kernel.errors import StoreError
+from container_kernel.oci.idmap import IdMap
+from container_kernel.store.store import Store
+try:
+    Store(Path({home!r}), IdMap.identity(), userxattr=False)
+except StoreError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+@pytest.mark.parametrize("error", ["ENOLCK", "EOPNOTSUPP"])
+def test_where_files_cannot_be_locked_no_store_is_opened(tmp_path, error):
+    """As on some network file systems: two processes would not know of each other."""
+    code = _OPEN.format(path=sys.path, home=str(tmp_path / "home"))
+    strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"inject=flock:error={error}"]
+    done = subprocess.run(
+        [*strace, sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True
+    )
+    assert "cannot lock files" in done.stdout, done.stderr
+    assert "on a local disk" in done.stdout

@@ -11,6 +11,7 @@ from contextlib import closing
 
 import pytest
 
+from container_kernel.errors import StoreError
 from container_kernel.oci.digest import Digest
 from container_kernel.store.check import check
 from container_kernel.store.index import SCHEMA_VERSION, Index, copied_tags
@@ -216,3 +217,20 @@ def test_threads_share_a_connection_and_no_transaction(whole):
         give_up()
     thread.join()
     assert store.index.find_layer("k")
+
+
+def test_a_fork_does_not_use_what_its_parent_opened(whole):
+    """SQLite would damage the file; the parent goes on."""
+    store = whole.open()
+    pid = os.fork()
+    if pid == 0:
+        refused = False
+        try:
+            store.tags.set("forked:1", whole.one)
+        except StoreError as error:
+            refused = "after the fork" in error.hint
+        finally:
+            os._exit(0 if refused else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert whole.store.tags.get("forked:1") is None
+    assert whole.store.index.integrity() == []
