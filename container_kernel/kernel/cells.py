@@ -164,7 +164,10 @@ class OwnCells:
     def _build(self, publisher: Publisher, cell: BuildCell, screen: Screen, cancel: Cancel) -> None:
         metadata = publisher.request.message.metadata
         cell_id, deleted = metadata.get("cellId"), metadata.get("deletedCells")
-        self._workbench().build(
+        workbench = self._workbench()
+        away = set(workbench.away)
+        self._note_line(workbench, "")
+        workbench.build(
             cell_id if isinstance(cell_id, str) else None,
             str(publisher.request.content.get("code")),
             cell.items,
@@ -173,9 +176,19 @@ class OwnCells:
             on_event=screen.on_event,
             cancel=cancel,
         )
+        self._note_line(workbench, cell.items[-1].title)
+        if workbench.current in away - set(workbench.away):
+            screen.stream("stdout", notices.back(workbench.current or ""))
         self._restart = cell.restart
         if not cell.restart:
             self._keep_session(screen)
+
+    @staticmethod
+    def _note_line(workbench: Workbench, title: str) -> None:
+        """Where the session is, for %undo; no image is made of it before that is asked for."""
+        stage = workbench.stage() if workbench.current else None
+        if stage and stage.name not in workbench.away and stage.progress and not stage.is_stale:
+            workbench.past.append((stage.name, title, stage.progress))
 
     def _keep_session(self, screen: Screen) -> None:
         """Have the session on the image just built; what cannot be is left to the next run cell."""
@@ -312,7 +325,7 @@ class OwnCells:
             chain_id, info = inner.started_on, dump(inner.info).decode()
             workbench = self._workbench()
             self._app.worker.submit(
-                lambda: workbench.remember_kernel(chain_id, info), lambda *_: None
+                lambda: workbench.store.index.remember_kernel(chain_id, info), lambda *_: None
             )
 
     def watch_meters(self) -> None:

@@ -117,6 +117,8 @@ def _image(args: Arguments, context: Context) -> Image:
     workbench, reference = context.workbench, args["image"]
     if reference is None:
         stage = args["stage"]
+        if away := workbench.away.get(stage or workbench.current or ""):
+            return away
         return workbench.image(stage, on_event=context.screen.on_event, cancel=context.cancel)
     if args["stage"] is not None:
         raise BadArguments("%%run takes --stage or --image, found both", hint="leave one out")

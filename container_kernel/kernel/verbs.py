@@ -94,6 +94,9 @@ def _freeze(command: Command, context: Context) -> None:
     tag = command.args.word()
     full = images.full_name(tag) if tag else None
     image = context.workbench.freeze(full, stage=command.args["stage"])
+    from . import lines
+
+    lines.frozen(context.workbench, command.args["stage"], image)
     layer = image.layers[-1]
     cell = f"%base {full or image.digest}"
     context.screen.show(shown_images.frozen(layer, image, cell, full))
@@ -114,7 +117,10 @@ def _install(name: str, tag: str | None, image: Image, context: Context) -> None
 
 def _tag(command: Command, context: Context) -> None:
     name = images.full_name(command.args.words[0])
-    image = context.workbench.tag(name, command.args["stage"])
+    stage = command.args["stage"]
+    image = context.workbench.away.get(stage or context.workbench.current or "")
+    image = image or _image(stage, context)
+    images.tag(context.workbench.store, image.digest, name)
     context.screen.show({"text/plain": f"{name} is {image.digest}"})
 
 
@@ -272,6 +278,12 @@ def _verify(command: Command, context: Context) -> None:
     records.verify(command, context)
 
 
+def _line(command: Command, context: Context) -> None:
+    from . import lines
+
+    lines.VERBS[command.name](command, context)
+
+
 def _connect(command: Command, context: Context) -> None:
     from . import connections
 
@@ -304,5 +316,6 @@ _VERBS: dict[str, Callable[[Command, Context], None]] = {
     "limits": _limits,
     "top": _top,
     "isolation": _isolation,
+    **dict.fromkeys(("undo", "checkout", "branch", "diff"), _line),
     **dict.fromkeys(("net", "mount", "unmount", "publish", "volume list", "volume rm"), _connect),
 }
