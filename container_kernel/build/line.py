@@ -1,8 +1,8 @@
 """Line: the environments that a session of a notebook was in, and the names of its branches.
 
 Only live sessions have one. Each environment that build cells or ``%freeze`` made gets a number,
-and remembers the one it followed; going back loses nothing of it. An environment that was checked out
-holds for its stage until a build cell is run there, or the session ends: the notebook is what
+and remembers the one it followed; going back loses nothing of it. An environment that was checked
+out holds for its stage until a build cell is run there, or the session ends: the notebook is what
 its cells say. Branches are tags of the store, so what they name is kept as all that has a name.
 """
 

@@ -21,57 +21,42 @@ def kernel(open_kernel):  # noqa: F811
 
 
 def test_undo_goes_back_and_checkout_forward_again(kernel):
+    kernel.run("x=5")
     said = kernel.text("%undo")
     assert "back to @2" in said
     assert "%checkout @3 goes forward again" in said
-    assert kernel.text("ls /opt").split()[-1:] == ["one"]
-    assert "back to @1" in kernel.text("%undo")
-    assert "nothing was built or frozen" in str(kernel.run("%undo")[0])
-    assert "on @3" in kernel.text("%checkout @3")
-    assert kernel.text("ls /opt").split()[-2:] == ["one", "two"]
-
-
-def test_going_back_takes_a_new_session_and_says_so(kernel):
-    kernel.run("x=5")
-    kernel.run("%undo")
-    said = kernel.text("echo x is $x.")
+    said = kernel.text("echo x is $x.; ls /opt")
     assert NEW in said
     assert "%undo went back" in said
     assert "x is ." in said
+    assert said.split()[-1:] == ["one"]
+    assert "back to @1" in kernel.text("%undo")
+    assert "nothing was built or frozen" in str(kernel.run("%undo")[0])
+    kernel.run("x=6")
+    assert "on @3" in kernel.text("%checkout @3")
+    said = kernel.text("echo x is $x.; ls /opt")
+    assert "x is 6." in said  # it extends what the session was on, which goes along
+    assert said.split()[-2:] == ["one", "two"]
 
 
-def test_going_forward_keeps_the_session(kernel):
+def test_a_build_cell_ends_it_and_says_so_but_not_one_that_fails(kernel):
     kernel.run("%undo")
-    kernel.run("x=5")
-    kernel.run("%checkout @3")
-    assert "x is 5." in kernel.text("echo x is $x.")
-    assert "two" in kernel.text("ls /opt")
-
-
-def test_a_build_cell_ends_it_and_says_so(kernel):
-    kernel.run("%undo")
-    said = kernel.text(step("three"))
-    assert BACK in said
+    assert kernel.run("%%build --net none\nexit 3")[0]["status"] == "error"
+    assert kernel.text("ls /opt").split()[-1:] == ["one"]
+    assert BACK in kernel.text(step("three"))
     assert kernel.text("ls /opt").split()[-3:] == ["one", "three", "two"]
     assert BACK not in kernel.text(step("four"))
     kernel.run("%undo")
     assert "four" not in kernel.text("ls /opt")
 
 
-def test_a_build_cell_that_fails_leaves_the_session_where_it_is(kernel):
-    kernel.run("%undo")
-    assert kernel.run("%%build --net none\nexit 3")[0]["status"] == "error"
-    assert kernel.text("ls /opt").split()[-1:] == ["one"]
-
-
 def test_undo_of_a_freeze_drops_what_cells_wrote_and_checkout_has_it_again(kernel):
-    kernel.run("echo mine > /home/scratch || echo mine > ~/scratch")
+    kernel.run("echo mine > ~/scratch")
     kernel.run("%freeze")
     assert "%checkout @4 goes forward" in kernel.text("%undo")
-    assert kernel.run("cat ~/scratch /home/scratch")[0] != {}
-    assert "mine" not in kernel.text("cat ~/scratch /home/scratch 2>/dev/null")
+    assert "mine" not in kernel.text("cat ~/scratch")
     kernel.run("%checkout @4")
-    assert "mine" in kernel.text("cat ~/scratch /home/scratch 2>/dev/null")
+    assert "mine" in kernel.text("cat ~/scratch")
 
 
 def test_a_branch_is_kept_and_moves_with_what_is_frozen_on_it(kernel):
@@ -112,20 +97,16 @@ def test_diff_tells_what_a_step_and_cells_changed(kernel):
     assert "from @2 (sha256:" in said
     assert "and what cells wrote" in said
     assert "+ /opt/two  4 B, 0644 0:0" in said
-    assert "/scratch" in said
+    assert "+ /home/  1 file, 5 B" in said
     assert "/opt/one" not in said
     assert "nothing differs" in kernel.text("%diff 2 @3")
     assert "- /opt/two" in kernel.text("%diff main 1")
-
-
-def test_diff_of_a_file_is_by_line(kernel):
     kernel.run("%%build --net none\necho other > /opt/one")
-    said = kernel.text("%diff @3 now /opt/one")
-    assert "-one\n+other" in said
+    assert "-one\n+other" in kernel.text("%diff @3 now /opt/one")
     assert "is in neither" in str(kernel.run("%diff @3 now /nowhere")[0])
 
 
-@pytest.mark.parametrize("cell", ["%checkout nowhere", "%diff @99", "%checkout @0"])
-def test_what_is_no_environment_is_refused_and_changes_nothing(kernel, cell):
-    assert kernel.run(cell)[0]["ename"] == "CellError"
+def test_what_is_no_environment_is_refused_and_changes_nothing(kernel):
+    for cell in ("%checkout nowhere", "%diff @99", "%checkout @0"):
+        assert kernel.run(cell)[0]["ename"] == "CellError"
     assert kernel.text("ls /opt").split()[-2:] == ["one", "two"]
