@@ -36,6 +36,7 @@ from .store.store import Store
 if TYPE_CHECKING:
     from .build.builder import Builder
     from .build.ledger import Ledger
+    from .build.line import Line
     from .build.lock import Lock
     from .config import Config
     from .oci.spec import ImageConfig
@@ -78,6 +79,9 @@ class Workbench:
         self._is_twin = False
         self._stages = Stages()
         self.lives = Lives(self._open)
+        self.away: dict[str, Image] = {}  # where the session of a stage is, if not on its image
+        self.past: list[tuple[str, str, Progress]] = []  # what was built, for `line`
+        self.line: Line | None = None
         self.set_limits: dict[str, Any] = {}
         self.required: str | None = None
         self.session = Session(config.user_home)
@@ -131,6 +135,7 @@ class Workbench:
             self._stages = before
             raise
         self._stages.current = stage.name
+        self.away.pop(stage.name, None)
 
     def use(self, stage: str) -> None:
         """Send the cells that follow to ``stage``.
@@ -153,6 +158,14 @@ class Workbench:
         image = self._image_of(found)
         assert image is not None
         return image
+
+    def stage(self, name: str | None = None) -> Stage:
+        """A stage as it is kept here (the current one); it is not to be changed."""
+        return self._stages.find(name)
+
+    def make(self, progress: Progress) -> Image:
+        """The image of what was built."""
+        return self._builder.image(progress)
 
     def _image_of(self, stage: Stage) -> Image | None:
         """Made when it is first asked for: a row of cells makes one image, not one each."""
@@ -177,8 +190,8 @@ class Workbench:
         cannot go along, it is closed and another takes its place. ``restart`` is as in `Lives.on`,
         and ``lives.take_move`` tells what was done.
         """
-        image = self.image(stage, on_event=on_event, cancel=cancel)
         name = self._stages.find(stage).name
+        image = self.away.get(name) or self.image(name, on_event=on_event, cancel=cancel)
         live = self.lives.on(name, image.chain_id, image.config, restart=restart)
         live.image, live.stage = image.digest, name
         self.lives.close_others(self._stages.by_name)
@@ -228,7 +241,7 @@ class Workbench:
         """
         found = self._stages.find(stage)
         live = self.lives.get(found.name)
-        image = self._image_of(found)
+        image = self.away.get(found.name) or self._image_of(found)
         if live is None or image is None:
             raise CellError(
                 "nothing was run in this stage, so there is nothing to freeze",
@@ -243,14 +256,6 @@ class Workbench:
         if tag:
             self.store.tags.set(tag, frozen.digest)
         return frozen
-
-    def tag(self, name: str, stage: str | None = None) -> Image:
-        """Name the stage's image as it was built last."""
-        image = self._image_of(self._stages.find(stage))
-        if image is None:
-            raise CellError("nothing is built yet", hint="run the build cells first")
-        self.store.tags.set(name, image.digest)
-        return image
 
     def find_image(self, reference: str, cancel: Cancel | None = None) -> Image:
         """An image by stage, tag, or digest; anything that ``%base`` takes is made."""
@@ -334,14 +339,6 @@ class Workbench:
         else:
             forecast.write(self.store.home, forecast.name_of(self.notebook, image), found)
         return found.stage, self.lives.on(found.stage, found.chain_id, config)
-
-    def kernel_of(self, chain_id: Digest) -> str | None:
-        """What the kernel on that image said of itself, as ``remember_kernel`` was told."""
-        return self.store.index.kernel(chain_id)
-
-    def remember_kernel(self, chain_id: Digest, info: str) -> None:
-        """Keep what the kernel on that image says of itself, for the next that is asked."""
-        self.store.index.remember_kernel(chain_id, info)
 
     def _remember(self) -> None:
         memory.write(self.store.index, self.notebook, self._stages)

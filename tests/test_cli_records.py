@@ -116,3 +116,27 @@ def test_the_records_are_no_strangers_to_the_store(cli, settings):  # noqa: F811
     done = command("store", "check", "--full", "--json", cwd=cli.folder, env=env)
     assert done.returncode == 0, done.stderr
     assert "unknown-file" not in done.stdout
+
+
+def test_a_notebook_run_as_a_whole_passes_over_what_moves_sessions(cli):  # noqa: F811
+    write_notebook(cli.folder / "a.ipynb", *FINE, "%undo", "%checkout nowhere", "test -e /same")
+    done = cli("run", "a.ipynb", "--json")
+    assert done.stderr.count("passed over, as it is for live sessions") == 2
+    assert "No such file" not in done.stderr
+
+
+def test_image_diff_names_what_differs(cli):  # noqa: F811
+    base, made = (
+        json.loads(cli("build", path.name, "--json").stdout)["stages"]["main"]["digest"]
+        for path in (
+            write_notebook(cli.folder / "a.ipynb", FINE[0]),
+            write_notebook(cli.folder / "b.ipynb", *FINE),
+        )
+    )
+    done = cli("image", "diff", base, made)
+    assert done.returncode == 0, done.stderr
+    assert "+ /same  5 B, 0644 0:0" in done.stdout
+    found = json.loads(cli("image", "diff", base, made, "--json").stdout)
+    assert [(one["path"], one["change"]) for one in found["files"]] == [("/same", "added")]
+    assert "+same" in cli("image", "diff", base, made, "/same").stdout
+    assert cli("image", "diff", base, "nowhere").returncode == 1

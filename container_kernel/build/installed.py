@@ -14,7 +14,7 @@ from email.parser import HeaderParser
 from urllib.parse import quote
 
 from ..record import record
-from ..runtime.view import View
+from ..runtime.view import Files
 from .site import os_release_field
 
 _DPKG_STATUS = "/var/lib/dpkg/status"
@@ -69,12 +69,12 @@ class Package:
         return f"{self.name} @ {self.url}" if self.url else f"{self.name}=={self.version}"
 
 
-def packages(view: View) -> tuple[Package, ...]:
+def packages(view: Files) -> tuple[Package, ...]:
     """Everything installed in an image, sorted, each once."""
     return tuple(sorted({*debian(view), *_of_folders(view)}))
 
 
-def debian(view: View) -> Iterator[Package]:
+def debian(view: Files) -> Iterator[Package]:
     """What dpkg has installed."""
     os_release = view.read("/etc/os-release") or ""
     distro = (
@@ -98,7 +98,7 @@ def _fields(stanza: str) -> dict[str, str]:
     return {name: value.strip() for name, colon, value in lines if colon}
 
 
-def _debian_licence(view: View, name: str) -> str:
+def _debian_licence(view: Files, name: str) -> str:
     """The short names in a machine-readable copyright file (DEP 5); empty for any other."""
     text = view.read(f"/usr/share/doc/{name}/copyright") or ""
     if not text.startswith("Format:"):
@@ -106,7 +106,7 @@ def _debian_licence(view: View, name: str) -> str:
     return " and ".join(sorted(set(_LICENCE_FIELD.findall(text))))
 
 
-def _of_folders(view: View) -> Iterator[Package]:
+def _of_folders(view: Files) -> Iterator[Package]:
     for here, names in view.folders():
         if here == _DEBIANS_PYTHON:
             names.clear()
@@ -119,7 +119,7 @@ def _of_folders(view: View) -> Iterator[Package]:
                 yield from python(view, f"{here}/{name}")
 
 
-def python(view: View, folder: str) -> Iterator[Package]:
+def python(view: Files, folder: str) -> Iterator[Package]:
     """What a ``*.dist-info`` folder says."""
     headers = HeaderParser().parsestr(view.read(f"{folder}/METADATA") or "")
     name, version = str(headers["Name"] or ""), str(headers["Version"] or "")
@@ -136,7 +136,7 @@ def python(view: View, folder: str) -> Iterator[Package]:
     yield Package("pypi", name, version, licence=licence, url=str(url) if is_elsewhere else "")
 
 
-def node(view: View, path: str) -> Iterator[Package]:
+def node(view: Files, path: str) -> Iterator[Package]:
     """What a ``package.json`` says."""
     found = _json(view.read(path))
     name, version, licence = (found.get(key) for key in ("name", "version", "license"))

@@ -70,6 +70,28 @@ def remove(options: Options, report: Report) -> int:
     return 0
 
 
+def diff(options: Options, report: Report) -> int:
+    """Show what differs between two images."""
+    from ..build.environments import Environments, Side
+    from ..display import contrast
+    from .build import bench
+
+    with bench(Path.cwd(), report) as built:
+        host, store = built.workbench.host, built.workbench.store
+        names = (options.before, options.after)
+        before, after = (
+            Side(name, images.image(store, images.find(store, name))) for name in names
+        )
+        known = Environments(host, store)
+        if options.path:
+            lines = known.lines(before, after, options.path)
+            report.result({"lines": lines}, str(contrast.unified(lines)["text/plain"]))
+        else:
+            found = known.compare(before, after)
+            report.result(found.to_json(), contrast.text(found))
+    return 0
+
+
 def save(options: Options, report: Report) -> int:
     """Write an image to a file or, with ``--format oci``, a folder."""
     path = Path(options.output).absolute()

@@ -30,6 +30,11 @@ class Progress:
         else:
             self._note(f"cell {number}/{total}  {plain(first)[:100]}")
 
+    def pass_over(self, source: str) -> None:
+        """A cell that moves a session to and fro is not run."""
+        first = plain(source.strip().partition("\n")[0])
+        self._note(f"passed over, as it is for live sessions: {first[:100]}")
+
     def on_display(self, content: dict[str, Any]) -> None:
         """An output is shown or redrawn: the first line of a step's card is of interest."""
         if not content.get("transient", {}).get("display_id"):

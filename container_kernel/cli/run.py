@@ -21,6 +21,7 @@ from .. import errors
 from ..display.log import plain
 from ..errors import HostError, UsageError
 from ..kernel import frozen, marking, staleness
+from ..kernel.magics import is_for_live_sessions
 from ..record import field, record
 from . import notebook as notebooks
 from .arguments import Options
@@ -158,6 +159,9 @@ async def _execute_cells(client: Client, outcome: Outcome, *, only_stale: bool) 
         if only_stale and marking.KEY in cell.metadata:
             if not staleness.is_stale(cell.metadata[marking.KEY], await _stages(client.kc)):
                 continue
+        if is_for_live_sessions(cell.source):
+            client.progress.pass_over(cell.source)
+            continue
         client.progress.start(outcome.cells + 1, total, cell.source)
         try:
             await client.async_execute_cell(cell, index, execution_count=outcome.cells + 1)

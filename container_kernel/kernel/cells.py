@@ -168,8 +168,11 @@ class OwnCells:
         cell_id, deleted = metadata.get("cellId"), metadata.get("deletedCells")
         code = str(publisher.request.content.get("code"))
         identity = cell_id if isinstance(cell_id, str) else None
+        workbench = self._workbench()
+        away = set(workbench.away)
+        self._note_line(workbench, "")
         try:
-            self._workbench().build(
+            workbench.build(
                 identity,
                 code,
                 cell.items,
@@ -183,9 +186,19 @@ class OwnCells:
             raise
         if self._again and self._again[0] == (identity or code):
             self._again = None
+        self._note_line(workbench, cell.items[-1].title)
+        if workbench.current in away - set(workbench.away):
+            screen.stream("stdout", notices.back(workbench.current or ""))
         self._restart = cell.restart
         if not cell.restart:
             self._keep_session(screen)
+
+    @staticmethod
+    def _note_line(workbench: Workbench, title: str) -> None:
+        """Where the session is, for %undo; no image is made of it before that is asked for."""
+        stage = workbench.stage() if workbench.current else None
+        if stage and stage.name not in workbench.away and stage.progress and not stage.is_stale:
+            workbench.past.append((stage.name, title, stage.progress))
 
     def _keep_session(self, screen: Screen) -> None:
         """Have the session on the image just built; what cannot be is left to the next run cell."""
@@ -325,7 +338,7 @@ class OwnCells:
             chain_id, info = inner.started_on, dump(inner.info).decode()
             workbench = self._workbench()
             self._app.worker.submit(
-                lambda: workbench.remember_kernel(chain_id, info), lambda *_: None
+                lambda: workbench.store.index.remember_kernel(chain_id, info), lambda *_: None
             )
 
     def watch_meters(self) -> None:

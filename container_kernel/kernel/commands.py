@@ -147,6 +147,22 @@ _COMMANDS = (
         "that would have made it: packages by %apt, %pip and %npm, small texts and links by "
         "%%build, the rest by %copy out of the frozen image. What was left out is named.",
     ),
+    Magic(name="undo", example="%undo",
+          summary="Go back to the environment before the last build step or freeze.",
+          details="Following cells run there until a build cell is run; no layer is lost. Only for "
+          "live sessions: container-kernel run and build pass over it."),
+    Magic(name="checkout", takes="[ENV]", kind="tag", example="%checkout before-torch",
+          summary="Run the following cells in another environment, or list this session's.",
+          details="ENV is a tag, a digest, a branch, @N of the list, or a stage: what its cells "
+          "build. It holds until a build cell is run. Only for live sessions, as %undo."),
+    Magic(name="branch", takes="[NAME]", example="%branch before-torch",
+          summary="Name the session's environment, or list the names.",
+          details="It stays the notebook's. After %checkout NAME, %freeze moves it on."),
+    Magic(name="diff", takes="[A] [B] [PATH]", flags=(_JSON,), example="%diff @1 now", kind="tag",
+          summary="Show what differs between two environments: packages, settings, files.",
+          details="A and B are tags, digests, branches, stages, numbers of steps, @N of %checkout, "
+          "or now, with what cells wrote. Without B it is now; without A, what was before the last "
+          "build step. PATH shows how that text file differs."),
     Magic(name="why", takes="[CELL]", example="%why 2",
           summary="Say why steps were cached or had to run.",
           details="CELL is a step's number, the id of its cell, or words of its title. It says "

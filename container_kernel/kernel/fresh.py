@@ -133,6 +133,8 @@ def _image(args: Arguments, context: Context) -> Image:
         return failures.last(workbench.store).image
     if reference is None:
         stage = args["stage"]
+        if away := workbench.away.get(stage or workbench.current or ""):
+            return away
         return workbench.image(stage, on_event=context.screen.on_event, cancel=context.cancel)
     if is_slug(reference):
         return slugs.attach(workbench.host, workbench.store, reference, context.directory)

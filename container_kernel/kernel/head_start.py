@@ -53,7 +53,7 @@ class HeadStart:
             elif was is not None:
                 threading.Thread(target=was.undo, daemon=True).start()
         if found is not None and self.workbench is not None:
-            self.info = parse_object(self.workbench.kernel_of(found[1].chain_id) or "")
+            self.info = parse_object(self.workbench.store.index.kernel(found[1].chain_id) or "")
 
     def when_over(self, tell: Callable[[], object]) -> None:
         """Call ``tell`` once `wait` need not wait, before it returns to whoever waits already."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 
 from ..build.step import Base, Items, Step, Use
-from ..errors import BadArguments, UnknownMagic
+from ..errors import BadArguments, CellError, UnknownMagic
 from ..record import field, record
 from . import foreign, steps
 from .arguments import Arguments, nearest, read, suggestion
@@ -56,6 +56,7 @@ class RunCell:
 
 Cell = BuildCell | CommandCell | RunCell
 
+_MOVES = ("undo", "checkout", "branch")
 _LEAD = re.compile(r"(?:[ \t]*(?:#[^\n]*)?\r?\n)*[ \t]*")
 _CALL = re.compile(r"(%%?)([A-Za-z_][\w-]*)")
 _HELP = re.compile(r"(?:\?{1,2}(%%?[\w-]+(?: \w+)?)|(%%?[\w-]+(?: \w+)?)\?{1,2})\s*")
@@ -105,6 +106,15 @@ def build_items(code: str) -> Items | Use | None:
         used = [command.args.words[0] for command in cell.commands if command.name == "use"]
         return Use(used[-1]) if used else None
     return cell.items if isinstance(cell, BuildCell) else None
+
+
+def is_for_live_sessions(code: str) -> bool:
+    """Whether a cell moves a session to and fro: a notebook run as a whole passes over it."""
+    try:
+        cell = parse(code)
+    except CellError:  # it is told of when the cell is run
+        return False
+    return isinstance(cell, CommandCell) and any(one.name in _MOVES for one in cell.commands)
 
 
 def _code(code: str) -> RunCell:

@@ -18,3 +18,8 @@ def replaced(reason: str = "", *, is_of_image: bool = True) -> str:
         return f"This cell runs in a new session, without earlier variables: {reason}.\n"
     why = f", and {reason}" if reason else ""
     return f"The image changed{why}: this cell runs in a new session, without earlier variables.\n"
+
+
+def back(stage: str) -> str:
+    """A build cell ended what %undo or %checkout began."""
+    return f"The session is back on what the cells of {stage} build.\n"

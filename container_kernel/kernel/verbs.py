@@ -105,8 +105,10 @@ def _freeze(command: Command, context: Context) -> None:
     full = images.full_name(tag) if tag else None
     image = context.workbench.freeze(full, stage=command.args["stage"])
     from ..build.proposal import propose
+    from . import lines
 
     store, host = context.workbench.store, context.workbench.host
+    lines.frozen(context.workbench, command.args["stage"], image)
     made = propose(host, store, image.chain_id, full or str(image.digest))
     context.screen.show(shown_images.frozen(image.layers[-1], image, made, full))
     if kernel := command.args["kernel"]:
@@ -126,7 +128,10 @@ def _install(name: str, tag: str | None, image: Image, context: Context) -> None
 
 def _tag(command: Command, context: Context) -> None:
     name = images.full_name(command.args.words[0])
-    image = context.workbench.tag(name, command.args["stage"])
+    stage = command.args["stage"]
+    image = context.workbench.away.get(stage or context.workbench.current or "")
+    image = image or _image(stage, context)
+    images.tag(context.workbench.store, image.digest, name)
     context.screen.show({"text/plain": f"{name} is {image.digest}"})
 
 
@@ -290,6 +295,12 @@ def _verify(command: Command, context: Context) -> None:
     records.verify(command, context)
 
 
+def _line(command: Command, context: Context) -> None:
+    from . import lines
+
+    lines.VERBS[command.name](command, context)
+
+
 def _connect(command: Command, context: Context) -> None:
     from . import connections
 
@@ -323,5 +334,6 @@ _VERBS: dict[str, Callable[[Command, Context], None]] = {
     "top": _top,
     "isolation": _isolation,
     **dict.fromkeys(("shell", "retry", "discard"), _failing),
+    **dict.fromkeys(("undo", "checkout", "branch", "diff"), _line),
     **dict.fromkeys(("net", "mount", "unmount", "publish", "volume list", "volume rm"), _connect),
 }

@@ -16,7 +16,7 @@ from .. import syscalls
 from ..store.snapshots import Active, Snapshots
 from .host import find_tool
 
-_NOT_FROZEN = ("tmp", "run", "var/tmp")
+NOT_FROZEN = ("tmp", "run", "var/tmp")
 
 
 def copy(snapshots: Snapshots, scratch: Active, points: Sequence[str]) -> Active:
@@ -27,7 +27,7 @@ def copy(snapshots: Snapshots, scratch: Active, points: Sequence[str]) -> Active
     active = snapshots.prepare(scratch.parent)
     tool = [str(find_tool("cp")), "-a", "--reflink=auto"]
     subprocess.run([*tool, f"{scratch.upper}/.", active.upper], check=True)
-    clean(active.upper, remove=_NOT_FROZEN, if_empty=points)
+    clean(active.upper, remove=NOT_FROZEN, if_empty=points)
     return active
 
 

@@ -21,41 +21,11 @@ from .identity import read_file
 _NOT_FILES = ("proc", "sys", "dev")
 
 
-class View:
-    """The file system named ``chain``, for as long as a ``with`` block takes."""
+class Files:
+    """A merged file system by its root folder, which whoever opened it closes."""
 
-    def __init__(self, host: Host, store: Shelf, chain: Digest) -> None:
-        self._store = store
-        layers = store.snapshots.chain(chain)
-        self._active = store.snapshots.prepare(chain)
-        try:
-            self.path = host.new_folder("view")
-            overlay.mount(
-                store.snapshots.folder,
-                [layer.path for layer in layers],
-                self._active.upper,
-                self._active.work,
-                self.path,
-                userxattr=store.userxattr,
-            )
-        except BaseException:
-            store.snapshots.remove(self._active)
-            raise
-        self.fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        os.close(self.fd)
-        overlay.unmount(self.path)
-        self.path.rmdir()
-        self._store.snapshots.remove(self._active)
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
 
     def read(self, path: str) -> str | None:
         """The text of a regular file, bounded; None when there is none."""
@@ -83,3 +53,40 @@ class View:
             if here == ".":
                 names[:] = [name for name in names if name not in _NOT_FILES]
             yield here[1:] or "/", names
+
+
+class View(Files):
+    """The file system named ``chain``, for as long as a ``with`` block takes."""
+
+    def __init__(self, host: Host, store: Shelf, chain: Digest) -> None:
+        self._store = store
+        layers = store.snapshots.chain(chain)
+        self._active = store.snapshots.prepare(chain)
+        try:
+            self.path = host.new_folder("view")
+            overlay.mount(
+                store.snapshots.folder,
+                [layer.path for layer in layers],
+                self._active.upper,
+                self._active.work,
+                self.path,
+                userxattr=store.userxattr,
+            )
+        except BaseException:
+            store.snapshots.remove(self._active)
+            raise
+        super().__init__(os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        os.close(self.fd)
+        overlay.unmount(self.path)
+        self.path.rmdir()
+        self._store.snapshots.remove(self._active)
