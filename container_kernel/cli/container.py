@@ -100,7 +100,7 @@ def _fresh(options: Options, here: Bench, report: Report) -> Iterator[Live]:
         capabilities=tuple(options.add_cap),
         no_seccomp=options.no_seccomp,
     )
-    relaxed = workbench.config.relaxed | beyond
+    relaxed = workbench.config.relaxed(beyond)
     with ExitStack() as stack:
         ports = connections.published(options.publish)
         for port in ports:

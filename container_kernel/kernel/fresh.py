@@ -94,7 +94,7 @@ def _open(args: Arguments, context: Context, ports: Sequence[Published]) -> Live
     beyond = Relaxed(
         as_root=args["as-root"], capabilities=args["add-cap"], no_seccomp=args["no-seccomp"]
     )
-    relaxed = workbench.config.relaxed | beyond
+    relaxed = workbench.config.relaxed(beyond)
     from .connections import reach
 
     wish = Wish(

@@ -65,7 +65,7 @@ class Opening:
         shelf = Shelf(home, self.namespace.idmap, userxattr=self.namespace.is_rootless)
         wish = Wish(
             limits=self.config.run_limits({}),
-            relaxed=self.config.relaxed,
+            relaxed=self.config.relaxed(),
             home=self.config.user_home,
         )
         live = Live(self.host, shelf, found.chain_id, found.config, self._folder, wish)
