@@ -53,6 +53,11 @@ def pss_mib(pids: Sequence[int]) -> float:
     return kib / 1024
 
 
+def run(kernel: Kernel, code: str) -> None:
+    """A cell, without its outputs: the first may be over before they are subscribed to."""
+    kernel.reply(kernel.send(code))
+
+
 def readings(start: Callable[[], Kernel], members: Callable[[Kernel], list[int]]) -> list[float]:
     """MiB of all, each time another part of them has been started and left alone."""
     found: list[float] = []
@@ -61,7 +66,7 @@ def readings(start: Callable[[], Kernel], members: Callable[[Kernel], list[int]]
         for _ in range(STEPS):
             for _ in range(KERNELS // STEPS):
                 kernels.append(stack.enter_context(start()))
-                kernels[-1].execute("1 + 1")
+                run(kernels[-1], "1 + 1")
             time.sleep(IDLE_S)
             found.append(pss_mib([pid for kernel in kernels for pid in members(kernel)]))
     return found
@@ -87,7 +92,7 @@ def ours(tag: str, **settings: float) -> list[float]:
 
         def start() -> Kernel:
             kernel = Kernel(*OURS, JUPYTER_CONFIG_DIR=folder)
-            kernel.execute(f"%base {tag}")
+            run(kernel, f"%base {tag}")
             return kernel
 
         return readings(start, lambda kernel: tree([kernel.process.pid]))
