@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from .errors import CeilingExceeded, UsageError
 from .record import record, replace
 from .runtime import level
 from .runtime.limits import Limits
+from .runtime.relaxed import ADD_CAP, AS_ROOT, NO_SECCOMP, capability
 
 _UNMAPPED = 65534
 _SIZE = r"(?i)(\d+)([kmgt]?)"
@@ -29,17 +30,19 @@ _KEYS = {
     "scratch": "scratch_bytes",
     "timeout": "timeout_s",
 }
-_OTHERS = ("networks", "isolation")
+_OTHERS = ("networks", "isolation", "relaxed")
 
 
 @record(kw_only=True)
 class Ceilings:
-    """``most`` is by the fields of `Limits`; ``networks`` None allows all, ``isolation`` is the
-    least level. ``file`` says it.
+    """``most`` is by the fields of `Limits`; of ``networks`` and ``relaxed`` None allows all,
+    ``isolation`` is the least level. ``file`` says it.
     """
 
     most: Mapping[str, float]
     networks: tuple[str, ...] | None = None
+    relaxed: tuple[str, ...] | None = None
+    """What may weaken a container, in the words of `Relaxed`; ``add-cap`` is any capability."""
     isolation: str | None = None
     file: Path
 
@@ -73,6 +76,18 @@ class Ceilings:
             allowed = " or ".join(dict.fromkeys(("none", *self.networks)))
             raise CeilingExceeded("net", name, allowed, str(self.file))
 
+    def check_relaxed(self, words: Sequence[str]) -> None:
+        """Raise where something that weakens a container is not allowed.
+
+        Raises:
+            CeilingExceeded: so it is.
+        """
+        allowed = self.relaxed
+        for word in words if allowed is not None else ():
+            if not {word, word.partition(" ")[0]} & {*(allowed or ())}:
+                most = " or ".join(allowed or ("nothing",))
+                raise CeilingExceeded("what weakens a container", word, most, str(self.file))
+
 
 def read(file: Path) -> Ceilings:
     """The ceilings in ``file``.
@@ -97,20 +112,46 @@ def read(file: Path) -> Ceilings:
             f"{file}: no ceiling is called {unknown[0]!r}",
             hint=f"ceilings are: {', '.join((*_KEYS, *_OTHERS))}",
         )
-    networks = values.get("networks")
-    if networks is not None and not (
-        isinstance(networks, list) and all(isinstance(one, str) for one in networks)
-    ):
-        raise UsageError(f"{file}: networks takes a list such as ['none'], found {networks!r}")
     if (isolation := values.get("isolation")) is not None:
         level.check_name(isolation)
     return Ceilings(
         most={
             name: _amount(file, key, values[key]) for key, name in _KEYS.items() if key in values
         },
-        networks=None if networks is None else tuple(networks),
+        networks=_texts(file, "networks", values, "none"),
+        relaxed=_relaxed(file, values),
         isolation=isolation,
         file=file,
+    )
+
+
+def _texts(file: Path, key: str, values: Mapping[str, Any], example: str) -> tuple[str, ...] | None:
+    found = values.get(key)
+    if found is None:
+        return None
+    if isinstance(found, list) and all(isinstance(one, str) for one in found):
+        return tuple(found)
+    raise UsageError(f"{file}: {key} takes a list such as ['{example}'], found {found!r}")
+
+
+def _relaxed(file: Path, values: Mapping[str, Any]) -> tuple[str, ...] | None:
+    found = _texts(file, "relaxed", values, AS_ROOT)
+    return None if found is None else tuple(_weakening(file, word) for word in found)
+
+
+def _weakening(file: Path, word: str) -> str:
+    """The word as `Relaxed` writes it."""
+    kind, _, name = word.partition(" ")
+    if word in (AS_ROOT, ADD_CAP, NO_SECCOMP):
+        return word
+    try:
+        if kind == ADD_CAP:
+            return f"{ADD_CAP} {capability(name).removeprefix('CAP_')}"
+    except ValueError:
+        pass
+    raise UsageError(
+        f"{file}: nothing that weakens a container is called {word!r}",
+        hint=f"relaxed takes {AS_ROOT}, {NO_SECCOMP}, {ADD_CAP} or {ADD_CAP} NAME",
     )
 
 

@@ -18,7 +18,7 @@ from .errors import UsageError
 from .record import field, fields, record, replace
 from .runtime.level import check_name
 from .runtime.limits import Limits
-from .runtime.relaxed import Relaxed, capability
+from .runtime.relaxed import USUAL, Relaxed, capability
 
 if TYPE_CHECKING:
     from .build.grants import Grants
@@ -88,10 +88,18 @@ class Config:
     user_home: Path = Path("/")
     """The user's home folder, for the site's pip and npm settings."""
 
-    @property
-    def relaxed(self) -> Relaxed:
-        """What run cells may do beyond the default profile."""
-        return Relaxed(as_root=self.as_root, capabilities=self.add_cap, no_seccomp=self.no_seccomp)
+    def relaxed(self, beyond: Relaxed = USUAL) -> Relaxed:
+        """What a run container may do beyond the default profile: what these settings say, and
+        what is asked for.
+
+        Raises:
+            CeilingExceeded: the administrator does not allow it.
+        """
+        own = Relaxed(as_root=self.as_root, capabilities=self.add_cap, no_seccomp=self.no_seccomp)
+        both = own | beyond
+        if self.ceilings:
+            self.ceilings.check_relaxed(both.words)
+        return both
 
     @property
     def grants(self) -> Grants:

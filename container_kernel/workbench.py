@@ -215,7 +215,7 @@ class Workbench:
         return self._open(image.chain_id, image.config, wish)
 
     def _open(self, chain: Digest, config: ImageConfig, wish: Wish | None = None) -> Live:
-        wish = wish or self.session.wish(self.limits(), self.config.relaxed)
+        wish = wish or self.session.wish(self.limits(), self.config.relaxed())
         self._check_level()
         self.config.check_network(wish.network.kind)
         with disk_errors(self.store.home):

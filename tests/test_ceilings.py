@@ -11,6 +11,7 @@ from container_kernel import ceilings, config, syscalls
 from container_kernel.ceilings import Ceilings
 from container_kernel.config import Config
 from container_kernel.errors import CeilingExceeded, UsageError
+from container_kernel.runtime.relaxed import Relaxed
 from tests.kernel.test_real import RealKernel
 
 GIB = 1024**3
@@ -49,10 +50,12 @@ def test_a_file_that_cannot_be_read_is_not_as_if_it_were_not_there(tmp_path, mon
 
 
 def test_the_file_says_what_is_allowed_in_the_units_of_the_flags(write):
-    file = write("memory = '2g'\npids = 64\ncpus = 1.5\ntimeout = 60\nnetworks = ['none']")
+    text = "memory = '2g'\npids = 64\ncpus = 1.5\ntimeout = 60\nnetworks = ['none']\n"
+    file = write(text + "relaxed = ['as-root', 'add-cap net_raw']")
     found = ceilings.read(file)
     assert found.most == {"memory_bytes": 2 * GIB, "pids": 64, "cpus": 1.5, "timeout_s": 60}
     assert found.networks == ("none",)
+    assert found.relaxed == ("as-root", "add-cap NET_RAW")
 
 
 @pytest.mark.parametrize(
@@ -65,6 +68,9 @@ def test_the_file_says_what_is_allowed_in_the_units_of_the_flags(write):
         ("cpu = 3", "no ceiling is called 'cpu'"),
         ("networks = 'none'", "networks takes a list"),
         ("isolation = 'best'", "'best' is no level"),
+        ("relaxed = 'no-seccomp'", "relaxed takes a list"),
+        ("relaxed = ['privileged']", "is called 'privileged'"),
+        ("relaxed = ['add-cap EVERYTHING']", "is called 'add-cap EVERYTHING'"),
     ],
 )
 def test_a_file_that_is_wrong_is_named(write, text, said):
@@ -125,6 +131,32 @@ def test_networks_that_are_not_allowed_are_refused():
         only.check_network("host")
 
 
+def relaxed(*allowed):
+    return Ceilings(most={}, relaxed=allowed, file=config.CEILINGS)
+
+
+def test_what_weakens_a_container_is_refused_where_it_is_not_allowed():
+    some = relaxed("as-root", "add-cap NET_RAW")
+    some.check_relaxed(["as-root", "add-cap NET_RAW"])
+    for word in ("no-seccomp", "add-cap SYS_ADMIN"):
+        with pytest.raises(CeilingExceeded, match="as-root or add-cap NET_RAW at most"):
+            some.check_relaxed([word])
+    relaxed("add-cap").check_relaxed(["add-cap SYS_ADMIN"])
+    with pytest.raises(CeilingExceeded, match="may be nothing at most"):
+        relaxed().check_relaxed(["as-root"])
+    SOME.check_relaxed(["no-seccomp"])
+
+
+def test_a_setting_that_weakens_is_refused_as_a_flag_is():
+    weak = Config(home=Path("/x"), no_seccomp=True, ceilings=relaxed("as-root"))
+    with pytest.raises(CeilingExceeded, match="found no-seccomp"):
+        weak.relaxed()
+    held = Config(home=Path("/x"), ceilings=relaxed("as-root"))
+    assert held.relaxed(Relaxed(as_root=True)).words == ("as-root",)
+    with pytest.raises(CeilingExceeded, match="found add-cap NET_RAW"):
+        held.relaxed(Relaxed(capabilities=("CAP_NET_RAW",)))
+
+
 def test_settings_above_a_ceiling_are_refused(tmp_path, monkeypatch):
     (tmp_path / "container_kernel_config.py").write_text("c.ContainerKernel.pids = 1000")
     monkeypatch.setattr(config, "_ceilings", lambda: SOME)
@@ -141,7 +173,8 @@ def test_a_user_cannot_go_above_what_root_wrote(tmp_path, entered):
     etc, work = tmp_path / "etc", tmp_path / "work"
     for folder in (etc / "container-kernel", work):
         folder.mkdir(parents=True)
-    (etc / "container-kernel/ceilings.toml").write_text("memory = '1g'\nnetworks = ['none']\n")
+    said = "memory = '1g'\nnetworks = ['none']\nrelaxed = ['add-cap net_raw']\n"
+    (etc / "container-kernel/ceilings.toml").write_text(said)
     options = f"lowerdir=/etc,upperdir={etc},workdir={work}"
     syscalls.mount("overlay", "/etc", "overlay", data=options)
     try:
@@ -157,5 +190,9 @@ def test_a_user_cannot_go_above_what_root_wrote(tmp_path, entered):
         assert kernel.run("%%build --net none\ntrue")[0]["status"] == "ok"
         assert "1 GiB" in kernel.text("%limits")
         assert kernel.run("%%run --memory 512m true")[0]["status"] == "ok"
+        only = "what weakens a container may be add-cap NET_RAW at most"
+        for flag in ("--as-root", "--no-seccomp", "--add-cap CHOWN"):
+            assert only in kernel.run(f"%%run {flag} true")[0]["evalue"]
+        assert kernel.run("%%run --add-cap NET_RAW true")[0]["status"] == "ok"
     finally:
         kernel.close()

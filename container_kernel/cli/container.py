@@ -101,7 +101,7 @@ def _fresh(options: Options, here: Bench, report: Report) -> Iterator[Live]:
         capabilities=tuple(options.add_cap),
         no_seccomp=options.no_seccomp,
     )
-    relaxed = told = workbench.config.relaxed | beyond
+    relaxed = told = workbench.config.relaxed(beyond)
     if options.failed:
         relaxed |= failing.AS_THE_STEP
     with ExitStack() as stack:

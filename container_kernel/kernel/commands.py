@@ -290,7 +290,7 @@ _COMMANDS = (
         ),
         summary="Show what the containers use, live.",
         details="Processor, memory, processes and disk of each running container, until the cell "
-        "is interrupted.",
+        "is interrupted. In a notebook that runs by itself (nbclient, papermill), once.",
         example="%top --once",
     ),
     Magic(

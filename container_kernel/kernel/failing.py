@@ -52,7 +52,7 @@ def _look(command: Command, context: Context) -> None:
         return
     wish = Wish(
         limits=workbench.limits(),
-        relaxed=workbench.config.relaxed | AS_THE_STEP,
+        relaxed=workbench.config.relaxed() | AS_THE_STEP,
         home=workbench.config.user_home,
     )
     live = workbench.fresh(failure.image, wish)

@@ -96,7 +96,7 @@ def _open(args: Arguments, context: Context, ports: Sequence[Published]) -> Live
     beyond = Relaxed(
         as_root=args["as-root"], capabilities=args["add-cap"], no_seccomp=args["no-seccomp"]
     )
-    relaxed = told = workbench.config.relaxed | beyond
+    relaxed = told = workbench.config.relaxed(beyond)
     if args["failed"]:
         from .failing import AS_THE_STEP
 

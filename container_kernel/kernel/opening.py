@@ -68,7 +68,7 @@ class Opening:
         self._leases = shelf.snapshots.leases
         wish = Wish(
             limits=self.config.run_limits({}),
-            relaxed=self.config.relaxed,
+            relaxed=self.config.relaxed(),
             home=self.config.user_home,
         )
         live = Live(self.host, shelf, found.chain_id, found.config, self._folder, wish)

@@ -37,6 +37,11 @@ class Publisher:
         return bool(self.request.content.get("silent"))
 
     @property
+    def is_watched(self) -> bool:
+        """Whether somebody may be looking on, as far as one can know: they can be asked."""
+        return bool(self.request.content.get("allow_stdin", True))
+
+    @property
     def too_soon_s(self) -> float:
         """How long a failure must still wait to be answered; 0 or less when it need not."""
         if not self.request.stops_on_error:

@@ -20,6 +20,7 @@ class Screen:
     def __init__(self, app: App, publisher: Publisher | None) -> None:
         self._loop = app.loop
         self._output = publisher.output if publisher else lambda *_: None
+        self.is_watched = publisher is not None and publisher.is_watched
         self._board = CardBoard(self._output, time.monotonic)
         self._is_open = True
         self._loop.call_soon(self._tick)

@@ -1,4 +1,7 @@
-"""``%top``: what the containers use, drawn anew until the cell is interrupted."""
+"""``%top``: what the containers use, drawn anew until the cell is interrupted.
+
+In a notebook that runs by itself nobody would interrupt it: there it is drawn once.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ _FIRST_S = 0.2
 
 
 def run(command: Command, context: Context) -> None:
-    """Show it once, or until interrupted."""
+    """Show it once, or until interrupted by who looks on."""
     args, gauges = command.args, dict[str, meters.Gauge]()
     interval_s = args["interval"] or 1.0
     display_id, is_update = secrets.token_hex(8), False
@@ -30,7 +33,7 @@ def run(command: Command, context: Context) -> None:
         last = _look(context, gauges, last)
         shown = meters.bundle(gauges.values(), with_data=args["json"])
         context.screen.show(shown, display_id=display_id, is_update=is_update)
-        if args["once"] or not gauges:
+        if args["once"] or not gauges or not context.screen.is_watched:
             return
         is_update, wait_s = True, interval_s
 

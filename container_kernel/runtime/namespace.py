@@ -191,6 +191,8 @@ def _cross(
             os._exit(1)
         _mount_own_views(uid)
         _keep_in_memory(folder)
+        if uid:
+            _leave_half_of_inotify()
         syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 0)
         worker = os.fork()
     except OSError as error:
@@ -250,6 +252,18 @@ def _mount_own_views(uid: int) -> None:
         syscalls.mount("cgroup2", str(_CGROUP_ROOT), "cgroup2")
     elif os.path.ismount(_CGROUP_ROOT / "unified"):
         syscalls.mount("tmpfs", str(_CGROUP_ROOT / "unified"), "tmpfs")
+
+
+def _leave_half_of_inotify() -> None:
+    """What a container takes of it is counted as its user's, whose editor needs some too.
+
+    A user namespace has limits of its own, which its root may lower (namespaces(7)). Where it may
+    not, what the user has is the limit.
+    """
+    for what in ("instances", "watches"):
+        with suppress(OSError, ValueError):
+            most = int(Path(f"/proc/sys/fs/inotify/max_user_{what}").read_text())
+            Path(f"/proc/sys/user/max_inotify_{what}").write_text(str(max(1, most // 2)))
 
 
 def _keep_in_memory(folder: Path) -> None:

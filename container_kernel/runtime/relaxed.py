@@ -57,6 +57,10 @@ class Relaxed:
         )
 
 
+USUAL = Relaxed()
+"""Nothing beyond the profile."""
+
+
 def capability(text: str) -> str:
     """The full name of a capability, written ``NET_RAW``, ``net_raw`` or ``CAP_NET_RAW``.
 

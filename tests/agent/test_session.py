@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 
@@ -302,3 +303,17 @@ def test_warnings_show_the_line(agent):
     assert "beware" in result.err
     if agent.version >= (3, 8):  # older ones know no file for a cell
         assert "warnings.warn('beware')" in result.err
+
+
+def test_what_reading_the_second_half_took_is_given_back(fresh):
+    process = Path(f"/proc/{fresh().process.pid}/status")
+    deadline = time.monotonic() + 30
+    while (held := memory_kib(process))["VmHWM"] - held["VmRSS"] < 2000:  # 1200 by itself
+        assert time.monotonic() < deadline, held
+        time.sleep(0.02)
+
+
+def memory_kib(status):
+    """The memory of a process at its most, and now."""
+    rows = (line.split() for line in status.read_text().splitlines())
+    return {row[0].rstrip(":"): int(row[1]) for row in rows if row[0] in ("VmHWM:", "VmRSS:")}

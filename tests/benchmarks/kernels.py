@@ -26,7 +26,8 @@ class Kernel:
 
     def __init__(self, *argv: str, cwd: Path | None = None, **environ: str) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="bench-kernel-")
-        file = str(Path(self._folder.name) / "connection.json")
+        self.folder = Path(self._folder.name)
+        file = str(self.folder / "connection.json")
         _, info = write_connection_file(file)
         self.session = Session(key=info["key"].encode(), signature_scheme="hmac-sha256")
         self._log = (Path(self._folder.name) / "log").open("w+b")

@@ -120,6 +120,14 @@ def test_top_is_drawn_in_place_until_it_is_interrupted(kernel):
 
 
 @pytest.mark.privileged
+def test_top_ends_by_itself_where_nobody_can_interrupt_it(kernel):
+    msg_id = kernel.client.execute("%top --interval 50ms", allow_stdin=False)
+    assert kernel.reply_to(msg_id)["content"]["status"] == "ok"
+    kinds = [one["msg_type"] for one in kernel.outputs_until_idle(msg_id)]
+    assert (kinds.count("display_data"), kinds.count("update_display_data")) == (1, 0)
+
+
+@pytest.mark.privileged
 def test_meters_are_written_for_a_collector(kernel):
     (file,) = until(lambda: list(kernel.metrics.glob("*.prom")))
     text = file.read_text()

@@ -12,6 +12,7 @@ import os
 import resource
 import stat
 from importlib import resources
+from pathlib import Path
 
 import pytest
 
@@ -257,3 +258,18 @@ def _rules(*, pretends: bool) -> tuple[set[int], dict[int, str]]:
         allowed -= pretended
         refused |= dict.fromkeys(pretended, "done")
     return allowed, refused
+
+
+def test_row_43_a_hog_of_inotify_leaves_its_user_half(entered):
+    """Whatever runs in our user namespace, or in one below it, counts as one."""
+    if not entered.is_rootless:
+        pytest.skip("root's containers have no user namespace, whose limits could be lowered")
+    host = int(Path("/proc/sys/fs/inotify/max_user_instances").read_text())
+    if host > 1000:
+        pytest.skip("so many instances are more than the files one may open")
+    taken: list[int] = []
+    while len(taken) <= host and (fd := ctypes.CDLL(None).inotify_init1(0)) >= 0:
+        taken.append(fd)
+    for fd in taken:
+        os.close(fd)
+    assert 0 < len(taken) <= host // 2
