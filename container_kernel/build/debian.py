@@ -48,7 +48,7 @@ _NOTE = (
     'mkdir {0}/debs && cp "$1"/var/cache/apt/archives/*.deb {0}/debs/ && '
     "for deb in {0}/debs/*.deb; do "
     "dpkg-deb --show --showformat='${{Package}}=${{Version}}\\n' \"$deb\"; done | "
-    "xargs apt-cache show --no-all-versions >{0}/stanzas"
+    'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" xargs apt-cache show --no-all-versions >{0}/stanzas'
 )
 
 

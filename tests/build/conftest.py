@@ -36,6 +36,9 @@ class Bench:
     def image(self, stage=None):
         return self.workbench.image(stage, on_event=self.events.append, cancel=Cancel())
 
+    def tag(self, name):
+        self.workbench.store.tags.set(name, self.image().digest)
+
     def output(self, script, stage=None):
         live = self.workbench.fresh(self.image(stage))
         try:

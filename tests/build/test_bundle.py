@@ -42,7 +42,7 @@ def written(make_bench, folder, tmp_path):
     """A bundle, and the images that went in."""
     bench = make_bench()
     bench.build("made", *build_items("%base busybox"))
-    bench.workbench.tag("made:here")
+    bench.tag("made:here")
     return write(make_bench(), folder, tmp_path / "nb.tar", *CELLS)
 
 

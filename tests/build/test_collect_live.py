@@ -56,12 +56,12 @@ def wait_for(path):
 
 def test_a_running_container_keeps_its_image_whatever_becomes_of_its_name(bench, other, folder):
     image = bench.image()
-    bench.workbench.tag("mine:1")
+    bench.tag("mine:1")
     live = bench.workbench.fresh(image)
     wait = "while [ ! -e /work/go ]; do sleep 0.01; done"
     live.start(["/bin/sh", "-c", f"{wait}; cp /data/file /work/new; mv /work/new /work/said"])
     bench.build("a", Shell("echo new > /file", net="none"))
-    bench.workbench.tag("mine:1")
+    bench.tag("mine:1")
     store = other()
     store.tags.remove("mine:1")
     plan = collect(store, **EVERYTHING)
@@ -87,7 +87,7 @@ def test_what_a_container_writes_is_no_damage_below_it(bench, other):
 
 def test_a_layer_in_use_is_not_lost_by_deleting_names_twice(bench, other):
     image = bench.image()
-    bench.workbench.tag("mine:1")
+    bench.tag("mine:1")
     store = other()
     assert store.tags.remove("mine:1")
     assert not store.tags.remove("mine:1")
@@ -113,7 +113,7 @@ def test_a_read_only_store_runs_and_does_not_build(bench, make_bench, settings, 
     from container_kernel import syscalls
 
     bench.image()
-    bench.workbench.tag("mine:1")
+    bench.tag("mine:1")
     bench.workbench.close()
     syscalls.mount(str(home), str(home), "", syscalls.MS_BIND)
     flags = syscalls.MS_REMOUNT | syscalls.MS_BIND | syscalls.MS_RDONLY
@@ -127,7 +127,7 @@ def test_a_read_only_store_runs_and_does_not_build(bench, make_bench, settings, 
         with pytest.raises(StoreError, match="cannot"):
             readonly.build("b", Shell("echo more > /more", net="none"))
         with pytest.raises(StoreError, match="readonly"):
-            readonly.workbench.tag("new:1")
+            readonly.tag("new:1")
     finally:
         readonly.workbench.close()
         for place in (home / "active", home):

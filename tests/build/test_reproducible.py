@@ -93,7 +93,7 @@ def test_no_store_is_left_behind(make):
 
 def test_a_base_that_no_cell_makes_is_lent(make, make_bench, settings, tmp_path):
     first = make(Shell("echo below > /below"))
-    first.workbench.tag("mine")
+    first.tag("mine")
     again = make_bench(replace(settings, home=tmp_path / "home"))
     again.build("base", Base("mine"))
     again.build("more", Shell("cat /below > /above"))

@@ -248,7 +248,7 @@ def test_no_base_and_an_unknown_base(make_bench):
 
 def test_a_tag_is_a_base(bench, unique):
     bench.build("a", Shell(f"{unique}\necho tagged > /t"))
-    bench.workbench.tag("mine:1")
+    bench.tag("mine:1")
     bench.build("b", Base("mine:1", "second"))
     assert bench.output("cat /t", "second") == "tagged\n"
 
@@ -335,7 +335,7 @@ def test_a_notebook_stands_on_the_image_of_the_kernel_it_has_now(make_bench, fol
     first = make_bench(notebook=folder / "mine.ipynb")
     assert first.workbench.recall("busybox")
     build_cell(first, "c0", f"%%build\n{unique}\necho r > /r")
-    first.workbench.tag("standing:1")
+    first.tag("standing:1")
     other = make_bench(notebook=folder / "mine.ipynb")
     assert other.workbench.recall("standing:1")
     assert other.workbench.stages["main"].base == "standing:1"
@@ -392,7 +392,7 @@ def test_a_given_image_is_anticipated_where_nothing_is_known(make_bench, opened_
     tag = f"given-{os.getpid()}"
     opened_again.workbench.recall()
     opened_again.image()
-    opened_again.workbench.tag(tag)
+    opened_again.tag(tag)
     _, live = make_bench().workbench.anticipate(tag)
     assert live.read("/r") == "r\n"
 

@@ -148,7 +148,9 @@ class LocalWorkbench:
         self.stages = {}
         self._number = 0
         self._live = None
-        self.store = SimpleNamespace(take_notices=tuple)
+        index = SimpleNamespace(remember_kernel=lambda *_: None)
+        self.store = SimpleNamespace(take_notices=tuple, index=index)
+        self.away = {}
         self.config = SimpleNamespace(idle_freeze=None, metrics_folder=None)
         # A container of plain processes cannot go along with anything.
         self.lives = SimpleNamespace(get=lambda stage: None, take_move=lambda stage: None)
@@ -201,8 +203,8 @@ class LocalWorkbench:
             self._live = LocalLive(self._number, ipc, self.kernels, self.commands, self.folder)
         return self._live
 
-    def remember_kernel(self, chain_id, info):
-        pass
+    def stage(self, name=None):
+        return SimpleNamespace(name=name or self.current, progress=None, is_stale=False)
 
     def use(self, stage):
         self.current = stage
