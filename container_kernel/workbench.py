@@ -206,9 +206,12 @@ class Workbench:
         live = self.lives.get(stage.name)
         if live is None or stage.is_stale or (image := self._image_of(stage)) is None:
             return False
-        return self.lives.try_to_keep(
+        is_kept = self.lives.try_to_keep(
             stage.name, image.chain_id, image.config, at_any_price=at_any_price
         )
+        if is_kept:
+            live.image = image.digest
+        return is_kept
 
     def fresh(self, image: Image, wish: Wish | None = None) -> Live:
         """A container context of its own on ``image``; the caller closes it."""

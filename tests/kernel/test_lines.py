@@ -102,6 +102,7 @@ def test_diff_tells_what_a_step_and_cells_changed(kernel):
     assert "nothing differs" in kernel.text("%diff 2 @3")
     assert "- /opt/two" in kernel.text("%diff main 1")
     kernel.run("%%build --net none\necho other > /opt/one")
+    assert "~ /opt/one" in kernel.text("%diff")  # also while no cell has run on it yet
     assert "-one\n+other" in kernel.text("%diff @3 now /opt/one")
     assert "is in neither" in str(kernel.run("%diff @3 now /nowhere")[0])
 
