@@ -37,6 +37,24 @@ def test_an_archive_gives_back_the_same_image(bench, saved):
     assert bench.image("second").digest == bench.image("main").digest
 
 
+def test_an_image_from_elsewhere_is_no_step_of_ours(make_bench, settings, tmp_path, folder):
+    """One that tells of our step in its history, on our own base, brings no layer for it."""
+    there = make_bench(replace(settings, home=tmp_path / "theirs"))
+    there.build("base", Base("busybox"))
+    there.build("a", Shell("echo bad > /s", name="fonts"))
+    store = there.workbench.store
+    save(there.image().digest, folder / "bad.tar", "oci-archive", store=store, ref="busybox")
+    bench = make_bench(replace(settings, home=tmp_path / "ours"))
+    bench.build("b", Base("./bad.tar", "theirs"))
+    bench.build("base", Base("busybox"))
+    bench.build("a", Shell("echo good > /s", name="fonts"))
+    assert bench.output("cat /s", "main") == "good\n"
+    titles = [
+        [entry.created_by for entry in bench.image(name).layers] for name in ("theirs", "main")
+    ]
+    assert titles[0] == titles[1]
+
+
 @pytest.mark.parametrize("name", ["missing.tar", "missing", "missing.ipynb"])
 def test_a_path_that_is_not_there(bench, name):
     with pytest.raises(BaseNotFound, match="relative to the notebook"):
