@@ -69,6 +69,7 @@ class Inners:
         self._notice = ""
         self._has_lost = False
         self._relaxed: tuple[str, ...] = ()
+        self._is_closed = False
 
     @property
     def ready(self) -> Inner | None:
@@ -196,6 +197,9 @@ class Inners:
             self.is_stale = True
             self._fail(error or RuntimeError("nothing was started"))
             return
+        if self._is_closed:
+            launched.forget()
+            return
         self._relaxed = launched.live.relaxed.words
         self.current = self._all[stage] = _open(launched, self._around)
 
@@ -242,7 +246,8 @@ class Inners:
         self._worker.submit(lambda: end(container, GRACE_S), lambda *_: None)
 
     def close(self) -> None:
-        """Let all go."""
+        """Let all go, also what is being launched."""
+        self._is_closed = True
         for inner in list(self._all.values()):
             self._let_go(inner)
 
