@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -154,8 +155,31 @@ def test_what_a_killed_container_was_writing_is_left_to_nobody(kernel, home):
     assert kernel.leaves_nothing()
     again = ServedKernel(home, home, "crun")  # the store sweeps with the next one that opens it
     again.work()
-    assert len(os.listdir(home / "active")) == 1
+    until(lambda: len(os.listdir(home / "active")) == 1, LEFT_WITHIN_S)
     again.close()
+
+
+def test_where_the_run_folder_was_wiped_as_by_a_reboot_nothing_old_counts(kernel, home):
+    kernel.kill(kernel.janitor, *kernel.family)
+    until(lambda: not any(map(is_running, (kernel.janitor, *kernel.family))), LEFT_WITHIN_S)
+    shutil.rmtree(kernel.runtime_dir / "container-kernel")
+    again = ServedKernel(home, home, "crun", XDG_RUNTIME_DIR=str(kernel.runtime_dir))
+    again.work()
+    until(lambda: len(os.listdir(home / "active")) == 1, LEFT_WITHIN_S)
+    again.close()
+    for place, _ in sorted(kernel.cgroups, reverse=True):  # a reboot would have taken these along
+        with contextlib.suppress(OSError):
+            os.rmdir(place)
+
+
+@pytest.mark.parametrize("stopped", [SUPERVISOR, REAPER, WORKER, -1])
+def test_a_process_that_stood_still_goes_on(kernel, stopped):
+    pid = kernel.family[stopped]
+    os.kill(pid, signal.SIGSTOP)
+    kernel.client.execute("echo asked")
+    time.sleep(1.5)  # longer than the supervisor's look at its parent
+    os.kill(pid, signal.SIGCONT)
+    assert kernel.run("echo on")[0]["status"] == "ok"
 
 
 def test_a_kernel_that_is_shut_down_has_swept_before_it_has_ended(kernel):
