@@ -35,7 +35,7 @@ from container_kernel.transfer.registry_http import Access  # noqa: E402
 from tests.transfer import servers  # noqa: E402
 from tests.transfer.layouts import Layout, layer_tar  # noqa: E402
 
-ROUNDS = 3
+ROUNDS = 7
 PARTS = (("jupyterlab", "notebook"), ("matplotlib", "numpy"), ("mypy", "nbconvert"), ("IPython",))
 
 
