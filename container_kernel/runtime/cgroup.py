@@ -74,6 +74,13 @@ class CgroupParent:
         nanoseconds = number_in(file)
         return nanoseconds / 1e9 if nanoseconds else None
 
+    def counters(self, name: str) -> tuple[Counter, float, Counter]:
+        """The processor time of that container, how many of it are a second, its peak memory."""
+        is_2 = self.version == 2
+        file = self.file(name, "cpuacct", "cpuacct.usage", "cpu.stat")
+        peak = self.file(name, "memory", "memory.max_usage_in_bytes", "memory.peak")
+        return Counter(file, b"usage_usec" if is_2 else b""), 1e6 if is_2 else 1e9, Counter(peak)
+
     def peak_memory_bytes(self, name: str) -> int | None:
         """The most memory that container had at one time; None when it is not counted."""
         return number_in(self.file(name, "memory", "memory.max_usage_in_bytes", "memory.peak"))
@@ -166,6 +173,29 @@ def _own(controller: str) -> str:
         if controller in controllers.split(","):
             return path
     return ""
+
+
+class Counter:
+    """A number in a file that is read again and again, in each cell: it stays open."""
+
+    def __init__(self, file: Path | None, key: bytes = b"") -> None:
+        self._key = key
+        self._fd = -1
+        with suppress(OSError):
+            self._fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC) if file else -1
+
+    def value(self) -> int:
+        """The number after the key, or alone in the file; 0 where there is none."""
+        with suppress(OSError, ValueError, IndexError):
+            words = os.pread(self._fd, 4096, 0).split()
+            return int(words[words.index(self._key) + 1 if self._key else 0])
+        return 0
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
 
 def number_in(file: Path) -> int | None:

@@ -25,7 +25,7 @@ from ..folders import remove_tree
 from ..record import record, replace
 from . import apparmor, bundle, sealed, strays, sweeper
 from .bundle import ContainerSpec, Process
-from .cgroup import CgroupParent
+from .cgroup import CgroupParent, Counter
 from .ended import Exit, Usage
 from .holder import Holder
 from .limits import Limits
@@ -80,6 +80,7 @@ class Container:
         self._owns_pressure = beside is None
         self.has_init = has_init
         self._leftovers = leftovers
+        self._counters: tuple[Counter, float, Counter] | None = None
         self._exit: Exit | None = None
         self._used: resource.struct_rusage | None = None
         self._waiting = threading.Lock()
@@ -112,9 +113,11 @@ class Container:
         """What it has used while it runs; None where no cgroup counts it."""
         if self._cgroup is None:
             return None
-        seconds = self._cgroup.cpu_seconds(self.name)
-        peak = self._cgroup.peak_memory_bytes(self.name)
-        return None if seconds is None else Usage(seconds, peak or 0)
+        if self._counters is None:
+            self._counters = self._cgroup.counters(self.name)
+        cpu, per_second, peak = self._counters
+        used = cpu.value()
+        return Usage(used / per_second, peak.value()) if used else None
 
     @property
     def memory_bytes(self) -> int | None:
@@ -162,6 +165,10 @@ class Container:
         self.stdout = self.stderr = self.pidfd = -1
         if self._owns_pressure:
             self.pressure.close()
+        if self._counters is not None:
+            for counter in (self._counters[0], self._counters[2]):
+                counter.close()
+            self._counters = None
         if self._leftovers:
             sweeper.later(_Traces(self.name, self._cgroup, self._leftovers).remove)
             self._cgroup, self._leftovers = None, ()

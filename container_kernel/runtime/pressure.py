@@ -9,11 +9,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from ..record import record
-from .cgroup import CgroupParent, number_in
+from .cgroup import CgroupParent, Counter, number_in
 from .limits import Limits
 
 _MIB = 1024**2
@@ -126,37 +125,14 @@ class Pressure:
             self._shm = -1
 
 
-class _Counter:
-    """A number in a file that is read again and again, in each cell: it stays open."""
-
-    def __init__(self, file: Path | None, key: bytes) -> None:
-        self._key = key
-        self._fd = -1
-        with suppress(OSError):
-            self._fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC) if file else -1
-
-    def value(self) -> int:
-        """The number after the key; 0 where there is none."""
-        with suppress(OSError, ValueError, IndexError):
-            words = os.pread(self._fd, 4096, 0).split()
-            return int(words[words.index(self._key) + 1])
-        return 0
-
-    def close(self) -> None:
-        """Let go of the file."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+_NEVER = Counter(None, b"")
 
 
-_NEVER = _Counter(None, b"")
-
-
-def _events_of(cgroup: CgroupParent, name: str) -> tuple[_Counter, _Counter]:
+def _events_of(cgroup: CgroupParent, name: str) -> tuple[Counter, Counter]:
     """Processes killed for memory, and forks refused for their number."""
     memory = cgroup.file(name, "memory", "memory.oom_control", "memory.events")
     pids = cgroup.file(name, "pids", "pids.events", "pids.events")
-    return _Counter(memory, b"oom_kill"), _Counter(pids, b"max")
+    return Counter(memory, b"oom_kill"), Counter(pids, b"max")
 
 
 Tell = Callable[[Limits, str], "Hit | None"]
