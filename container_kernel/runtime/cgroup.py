@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import os
 import threading
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 from ..folders import remove_tree
@@ -67,23 +67,22 @@ class CgroupParent:
 
     def cpu_seconds(self, name: str) -> float | None:
         """The processor time of that container so far; None when it is not counted."""
-        file = self.file(name, "cpuacct", "cpuacct.usage", "cpu.stat")
-        if self.version == 2:
-            microseconds = field_of(file, "usage_usec")
-            return microseconds / 1e6 if microseconds else None
-        nanoseconds = number_in(file)
-        return nanoseconds / 1e9 if nanoseconds else None
+        with closing(self.counters(name)) as counters:
+            return counters.cpu_seconds()
 
-    def counters(self, name: str) -> tuple[Counter, float, Counter]:
-        """The processor time of that container, how many of it are a second, its peak memory."""
+    def counters(self, name: str) -> UsageCounters:
+        """The same, and the peak of its memory, for who asks again and again."""
         is_2 = self.version == 2
         file = self.file(name, "cpuacct", "cpuacct.usage", "cpu.stat")
-        peak = self.file(name, "memory", "memory.max_usage_in_bytes", "memory.peak")
-        return Counter(file, b"usage_usec" if is_2 else b""), 1e6 if is_2 else 1e9, Counter(peak)
+        cpu = Counter(file, b"usage_usec" if is_2 else b"")
+        return UsageCounters(cpu, 1e6 if is_2 else 1e9, Counter(self._peak_file(name)))
 
     def peak_memory_bytes(self, name: str) -> int | None:
         """The most memory that container had at one time; None when it is not counted."""
-        return number_in(self.file(name, "memory", "memory.max_usage_in_bytes", "memory.peak"))
+        return number_in(self._peak_file(name))
+
+    def _peak_file(self, name: str) -> Path:
+        return self.file(name, "memory", "memory.max_usage_in_bytes", "memory.peak")
 
     def warm_up(self) -> None:
         """Spare whoever joins a cgroup in the next moments a wait of 8 to 20 ms.
@@ -196,6 +195,25 @@ class Counter:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+@record
+class UsageCounters:
+    """What one container has used, in files that stay open; ``cpu`` has ``per_second`` a second."""
+
+    cpu: Counter
+    per_second: float
+    peak: Counter
+
+    def cpu_seconds(self) -> float | None:
+        """The processor time so far; None when it is not counted."""
+        used = self.cpu.value()
+        return used / self.per_second if used else None
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self.cpu.close()
+        self.peak.close()
 
 
 def number_in(file: Path) -> int | None:

@@ -22,14 +22,15 @@ from pathlib import Path
 from .. import syscalls
 from ..errors import RuntimeFailed
 from ..folders import remove_tree
-from ..record import record, replace
+from ..record import replace
 from . import apparmor, bundle, sealed, strays, sweeper
 from .bundle import ContainerSpec, Process
-from .cgroup import CgroupParent, Counter
+from .cgroup import CgroupParent, UsageCounters
 from .ended import Exit, Usage
 from .holder import Holder
 from .limits import Limits
 from .pressure import Pressure
+from .traces import Traces
 
 _SANE_ENV = {"PATH": bundle.DEFAULT_PATH, "LC_ALL": "C.UTF-8"}
 _MOST_TRIES, _JOINS_WITHIN_S, _SOON_S = 3, 1.0, 0.01
@@ -80,7 +81,7 @@ class Container:
         self._owns_pressure = beside is None
         self.has_init = has_init
         self._leftovers = leftovers
-        self._counters: tuple[Counter, float, Counter] | None = None
+        self._counters: UsageCounters | None = None
         self._exit: Exit | None = None
         self._used: resource.struct_rusage | None = None
         self._waiting = threading.Lock()
@@ -115,9 +116,8 @@ class Container:
             return None
         if self._counters is None:
             self._counters = self._cgroup.counters(self.name)
-        cpu, per_second, peak = self._counters
-        used = cpu.value()
-        return Usage(used / per_second, peak.value()) if used else None
+        seconds = self._counters.cpu_seconds()
+        return None if seconds is None else Usage(seconds, self._counters.peak.value())
 
     @property
     def memory_bytes(self) -> int | None:
@@ -166,11 +166,10 @@ class Container:
         if self._owns_pressure:
             self.pressure.close()
         if self._counters is not None:
-            for counter in (self._counters[0], self._counters[2]):
-                counter.close()
+            self._counters.close()
             self._counters = None
         if self._leftovers:
-            sweeper.later(_Traces(self.name, self._cgroup, self._leftovers).remove)
+            sweeper.later(Traces(self.name, self._cgroup, self._leftovers).remove)
             self._cgroup, self._leftovers = None, ()
         return exit_
 
@@ -266,7 +265,7 @@ class OciRuntime:
             try:
                 stdout, stderr = self._spawn(argv, folder, stdin, merge_output=merge_output)
             except RuntimeFailed:
-                sweeper.later(_Traces(name, self.cgroup, leftovers).remove)
+                sweeper.later(Traces(name, self.cgroup, leftovers).remove)
                 raise
             container = Container(
                 int(pid_file.read_text()),
@@ -379,22 +378,6 @@ class OciRuntime:
         if re.search(_NO_NAMESPACE, said):
             error.hint = _ALLOW_NAMESPACES
         raise error
-
-
-@record
-class _Traces:
-    """What a container that ended has left: its cgroup, bundle and state."""
-
-    name: str
-    cgroup: CgroupParent | None
-    leftovers: tuple[Path, ...]
-
-    def remove(self) -> None:
-        if self.cgroup is not None:
-            self.cgroup.remove(self.name)
-        for path in self.leftovers:
-            remove_tree(path)
-        strays.bury()
 
 
 def _read_all(fd: int) -> str:
