@@ -146,7 +146,9 @@ class App:
         if cell is not None:
             self._begin_own(publisher, task)
             self.cells.run(publisher, cell)
-        elif not self.inners.run_now(task, self.watch.begin):
+        elif inner := self.inners.run_now(task):
+            self.watch.begin(inner, task)
+        else:
             self._run_when_ready(publisher, task, code)
 
     def _begin_own(self, publisher: Publisher, task: Task) -> None:
@@ -171,8 +173,8 @@ class App:
             if notice := self.inners.take_notice():
                 publisher.stream("stderr", notice)
             self.warn(publisher)
-            self.watch.begin(inner, task)
             inner.execute(task)
+            self.watch.begin(inner, task)
 
         self.inners.when_ready(run, lambda: self.cells.find_live(publisher), failed)
 

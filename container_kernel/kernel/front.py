@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import zmq
 
 from ..record import record
-from .frames import receive, send
+from .frames import receive, send, waits
 from .loop import Loop, report
 from .outputs import Outputs
 from .wire import (
@@ -102,7 +102,7 @@ class Front:
 
         def read() -> None:
             for _ in range(_BATCH):
-                if not self.read_one(channel, on_request):
+                if not self.read_one(channel, on_request) or not waits(socket):
                     return
 
         self._loop.add_reader(socket, read)

@@ -81,14 +81,13 @@ class Inners:
         """The cell that an inner kernel runs."""
         return self.current.task if self.current else None
 
-    def run_now(self, task: Task, before: Callable[[Inner, Task], object]) -> bool:
-        """Run a cell, after ``before``, if nothing must be made ready first; else False."""
+    def run_now(self, task: Task) -> Inner | None:
+        """Run a cell if nothing must be made ready first; where it runs, else None."""
         inner = self.ready
         if inner is None or self.is_stale or self._is_preparing or self._relaxed:
-            return False
-        before(inner, task)
+            return None
         inner.execute(task)
-        return True
+        return inner
 
     def when_ready(
         self,

@@ -80,6 +80,8 @@ def parse(code: str, *, inner_magics: bool = True) -> Cell:
     Raises:
         CellError: the cell is ours and wrong, or has one of our magics in the middle of code.
     """
+    if "%" not in code:  # most cells
+        return RunCell()
     start = _LEAD.match(code).end()  # type: ignore[union-attr]  # it matches the empty string
     if asked := _HELP.fullmatch(code, start):
         return _help(asked[1] or asked[2], inner_magics)

@@ -27,7 +27,7 @@ class Publisher:
         self.count = 0
         self.is_announced = False
         self._started = time.monotonic()
-        self._start_date = date()
+        self._start_time = time.time()
         self.user_expressions: Dict = {}
         self.payload: list[object] = []
 
@@ -87,7 +87,7 @@ class Publisher:
         self._answer({"status": "error", **content, "user_expressions": {}, "payload": []})
 
     def _answer(self, content: Dict) -> None:
-        metadata = {"started": self._start_date, "status": content["status"]}
+        metadata = {"started": date(self._start_time), "status": content["status"]}
         content = {**content, "execution_count": self.count}
         self._front.reply(self.request, "execute_reply", content, metadata)
         self._front.status(self.request, "idle")

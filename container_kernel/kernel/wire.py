@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import json
 import os
+import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache
@@ -108,11 +109,11 @@ class Message:
         Raises:
             MalformedMessage: one of the dicts is no JSON object.
         """
-        for name, data in zip(
-            ("parent header", "metadata", "content"), self.dicts[1:], strict=True
-        ):
-            if data != b"{}" and object_in(data) is None:
+        parent, metadata, content = ({} if d == b"{}" else object_in(d) for d in self.dicts[1:])
+        for name, found in (("parent header", parent), ("metadata", metadata), ("content", content)):
+            if found is None:
                 raise MalformedMessage(f"its {name} is not a JSON object")
+        self.__dict__.update(metadata=metadata, content=content)  # each is read once
 
     @property
     def msg_id(self) -> str:
@@ -171,9 +172,9 @@ def _can_be_written(header: Dict) -> bool:
     return True
 
 
-def date() -> str:
-    """Now, as messages say it."""
-    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
+def date(at: float | None = None) -> str:
+    """Now, or ``at`` in seconds since the epoch, as messages say it."""
+    return datetime.fromtimestamp(time.time() if at is None else at, UTC).isoformat()[:-6] + "Z"
 
 
 def dump(value: object) -> bytes:

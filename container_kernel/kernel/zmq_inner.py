@@ -21,7 +21,7 @@ import zmq
 
 from ..errors import CellError
 from ..record import record
-from .frames import receive, send
+from .frames import receive, send, waits
 from .front import Request
 from .inner import Inner, Surroundings, Task, number
 from .loop import report
@@ -76,7 +76,8 @@ class ZmqInner(Inner):
         self._paths: list[int] = []
         self._routes: dict[str, Request] = {}
         self._asked: dict[str, None] = {}
-        self._session: bytes | None = None
+        self._session = ""
+        self._ours = around.front.session.id.encode()
         self._heard_iopub = False
         self._next_count = 1
         self._progress = _Progress()
@@ -198,8 +199,6 @@ class ZmqInner(Inner):
     def _read(self, channel: str) -> bool:
         socket = self._sockets[channel]
         for _ in range(_BATCH):
-            if self.is_closed:
-                return False
             frames = receive(socket)
             if frames is None:
                 return False
@@ -209,6 +208,8 @@ class ZmqInner(Inner):
                 report(f"inner {channel}: message dropped: {error}")
                 continue
             self._take(channel, message)
+            if self.is_closed or not waits(socket):
+                return False
         return True
 
     def _take(self, channel: str, message: Message) -> None:
@@ -317,18 +318,18 @@ class ZmqInner(Inner):
         header, *others = message.dicts
         frames = self.front.sign_again([self._as_ours(message, header), *others], message.buffers)
         if channel == "iopub" and self._session:
-            ours = self.front.session.id.encode()
-            identities = [frame.replace(self._session, ours) for frame in identities]
+            theirs = self._session.encode()
+            identities = [frame.replace(theirs, self._ours) for frame in identities]
         self.front.send(channel, identities, frames)
 
     def _as_ours(self, message: Message, header: bytes) -> bytes:
         """The header with our session id; only there, so nothing else is touched."""
-        ours, session = self.front.session.id, message.header.get("session")
-        if self._session is None and isinstance(session, str) and _SANE_SESSION.fullmatch(session):
-            self._session = session.encode()
-        if self._session is not None and session == self._session.decode():
-            return header.replace(self._session, ours.encode())
-        return dump({**message.header, "session": ours})
+        session = message.header.get("session")
+        if not self._session and isinstance(session, str) and _SANE_SESSION.fullmatch(session):
+            self._session = session
+        if self._session and session == self._session:
+            return header.replace(self._session.encode(), self._ours)
+        return dump({**message.header, "session": self.front.session.id})
 
     # The rest
 
