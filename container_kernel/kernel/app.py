@@ -100,6 +100,7 @@ class App:
     def _on_control(self, request: Request) -> None:
         if request.msg_type == "interrupt_request":
             self.front.status(request, "busy")
+            self._read_shell()  # the cell that is meant may have come at the same time
             self.interrupt()
             self.front.reply(request, "interrupt_reply", {"status": "ok"})
             self.front.status(request, "idle")
@@ -231,9 +232,13 @@ class App:
         reply does not. So this must be done before the reply leaves.
         """
         if failed.stops_on_error:
-            while self.front.read_one("shell", self._on_shell):
-                continue
+            self._read_shell()
             self._aborted = self.queue.take_cells()
+
+    def _read_shell(self) -> None:
+        """Take all that the front end has sent by now."""
+        while self.front.read_one("shell", self._on_shell):
+            continue
 
     def ask(self, inner: Inner, code: str, done: Callable[[Dict | None], object]) -> None:
         """Run code unseen in an inner kernel that runs no cell; ``done`` takes its reply.

@@ -1,4 +1,4 @@
-"""Frames: whole messages through a socket.
+"""Frames: whole messages through a socket, which a loop watches.
 
 pyzmq's own ``send_multipart`` and ``recv_multipart`` work with enum flags and a socket option for
 each frame: 40 µs a message, of which a cell's round trip has a dozen. These take a quarter of that.
@@ -17,32 +17,50 @@ _EVENTS = int(zmq.EVENTS)
 _READABLE = int(zmq.POLLIN)
 
 
-def send(socket: zmq.Socket[bytes], frames: Sequence[bytes]) -> None:
-    """Send one message, without waiting.
+class Channel:
+    """A socket, and whether something may wait in it.
 
-    Raises:
-        zmq.ZMQError: it cannot be sent; ``zmq.Again`` when it would have to wait.
+    ``fd`` tells a poll that something may have come; but whatever is done with the socket may take
+    that news away with it (zmq_getsockopt(3), ZMQ_FD). So after anything was done, ``waits`` must
+    be asked before one waits for ``fd`` again.
     """
-    put = _Plain.send
-    for frame in frames[:-1]:
-        put(socket, frame, _MORE)
-    put(socket, frames[-1], _LAST)
 
+    def __init__(self, socket: zmq.Socket[bytes]) -> None:
+        self._socket = socket
+        self.fd = int(socket.FD)
+        self.may_wait = True
 
-def receive(socket: zmq.Socket[bytes]) -> list[bytes] | None:
-    """Take one message; None when there is none."""
-    take = _Plain.recv
-    try:
-        frame = take(socket, _LAST, copy=False)
-    except zmq.Again:
-        return None
-    frames = [frame.bytes]
-    while frame.more:  # the parts of a message arrive together
-        frame = take(socket, _LAST, copy=False)
-        frames.append(frame.bytes)
-    return frames
+    def send(self, frames: Sequence[bytes]) -> None:
+        """Send one message, without waiting.
 
+        Raises:
+            zmq.ZMQError: it cannot be sent; ``zmq.Again`` when it would have to wait.
+        """
+        self.may_wait = True
+        put, socket = _Plain.send, self._socket
+        for frame in frames[:-1]:
+            put(socket, frame, _MORE)
+        put(socket, frames[-1], _LAST)
 
-def waits(socket: zmq.Socket[bytes]) -> bool:
-    """Whether a message waits: a fifth of the price of asking ``receive`` in vain."""
-    return bool(int(_Plain.get(socket, _EVENTS)) & _READABLE)
+    def receive(self) -> list[bytes] | None:
+        """Take one message; None when there is none."""
+        self.may_wait = True
+        take, socket = _Plain.recv, self._socket
+        try:
+            frame = take(socket, _LAST, copy=False)
+        except zmq.Again:
+            return None
+        frames = [frame.bytes]
+        while frame.more:  # the parts of a message arrive together
+            frame = take(socket, _LAST, copy=False)
+            frames.append(frame.bytes)
+        return frames
+
+    def waits(self) -> bool:
+        """Whether a message waits: a fifth of the price of asking ``receive`` in vain."""
+        self.may_wait = bool(int(_Plain.get(self._socket, _EVENTS)) & _READABLE)
+        return self.may_wait
+
+    def close(self, linger_ms: int | None = None) -> None:
+        """Close the socket; what was sent has that long to leave, or as long as it was given."""
+        self._socket.close(linger_ms)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import zmq
 
 from ..record import record
-from .frames import receive, send, waits
+from .frames import Channel
 from .loop import Loop, report
 from .outputs import Outputs
 from .wire import (
@@ -71,24 +71,24 @@ class Front:
         self.mark: Callable[[Request], Dict] = lambda _: {}
         """What the metadata of a cell's reply says of where it ran."""
         self.context = zmq.Context()
-        self._sockets = {
+        self._channels = {
             "shell": self._bind(zmq.ROUTER, info.address("shell")),
             "control": self._bind(zmq.ROUTER, info.address("control")),
             "stdin": self._bind(zmq.ROUTER, info.address("stdin")),
             "iopub": self._bind(zmq.XPUB, info.address("iopub")),
         }
         self._start_heartbeat(info.address("hb"))
-        loop.add_reader(self._sockets["iopub"], self._on_subscription)
+        loop.add_channel(self._channels["iopub"], self._on_subscription)
 
-    def _bind(self, kind: int, address: str) -> zmq.Socket[bytes]:
-        socket = self.context.socket(kind)
+    def _bind(self, kind: int, address: str) -> Channel:
+        socket: zmq.Socket[bytes] = self.context.socket(kind)
         socket.linger = 1000
         # zmq drops silently at the high-water mark: outputs would be lost.
         socket.set_hwm(0)
         if kind == zmq.ROUTER:
             socket.router_handover = 1
         socket.bind(address)
-        return socket
+        return Channel(socket)
 
     def _start_heartbeat(self, address: str) -> None:
         socket = self.context.socket(zmq.ROUTER)
@@ -98,18 +98,18 @@ class Front:
 
     def serve(self, channel: str, on_request: Callable[[Request], object]) -> None:
         """Hand every genuine message of ``channel`` to ``on_request``."""
-        socket = self._sockets[channel]
+        source = self._channels[channel]
 
         def read() -> None:
             for _ in range(_BATCH):
-                if not self.read_one(channel, on_request) or not waits(socket):
+                if not self.read_one(channel, on_request) or not source.waits():
                     return
 
-        self._loop.add_reader(socket, read)
+        self._loop.add_channel(source, read)
 
     def read_one(self, channel: str, on_request: Callable[[Request], object]) -> bool:
         """Take one message if one waits; False when none does."""
-        frames = receive(self._sockets[channel])
+        frames = self._channels[channel].receive()
         if frames is None:
             return False
         try:
@@ -158,7 +158,7 @@ class Front:
         if channel == "iopub":
             self.outputs.note(frames)
         try:
-            send(self._sockets[channel], [*identities, *frames])
+            self._channels[channel].send([*identities, *frames])
         except zmq.ZMQError as error:
             report(f"{channel}: not sent: {error}")
 
@@ -167,21 +167,18 @@ class Front:
         return [DELIMITER, self._signer.sign(dicts), *dicts, *buffers]
 
     def _on_subscription(self) -> None:
-        while True:
-            try:
-                event = self._sockets["iopub"].recv(zmq.NOBLOCK)
-            except zmq.Again:
-                return
+        while frames := self._channels["iopub"].receive():
+            event = frames[0]
             if event[:1] == b"\1":
                 text = event[1:].decode("utf-8", "replace")
-                frames = self.session.frames("iopub_welcome", {"subscription": text})
-                self.send("iopub", [event[1:]] if text else [], frames)
+                welcome = self.session.frames("iopub_welcome", {"subscription": text})
+                self.send("iopub", [event[1:]] if text else [], welcome)
 
     def close(self) -> None:
         """Close all; what was sent has a second to leave."""
-        for socket in self._sockets.values():
-            self._loop.remove_reader(socket)
-            socket.close()
+        for channel in self._channels.values():
+            self._loop.remove_channel(channel)
+            channel.close()
 
 
 def topic(session_id: str, msg_type: str) -> bytes:

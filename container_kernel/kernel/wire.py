@@ -109,11 +109,11 @@ class Message:
         Raises:
             MalformedMessage: one of the dicts is no JSON object.
         """
-        parent, metadata, content = ({} if d == b"{}" else object_in(d) for d in self.dicts[1:])
-        for name, found in (("parent header", parent), ("metadata", metadata), ("content", content)):
-            if found is None:
+        found = [{} if data == b"{}" else object_in(data) for data in self.dicts[1:]]
+        for name, value in zip(("parent header", "metadata", "content"), found, strict=True):
+            if value is None:
                 raise MalformedMessage(f"its {name} is not a JSON object")
-        self.__dict__.update(metadata=metadata, content=content)  # each is read once
+        self.__dict__.update(metadata=found[1], content=found[2])  # each is read once
 
     @property
     def msg_id(self) -> str:

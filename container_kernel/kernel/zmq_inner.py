@@ -21,7 +21,7 @@ import zmq
 
 from ..errors import CellError
 from ..record import record
-from .frames import receive, send, waits
+from .frames import Channel
 from .front import Request
 from .inner import Inner, Surroundings, Task, number
 from .loop import report
@@ -72,7 +72,7 @@ class ZmqInner(Inner):
         self._hidden = f"hidden-{self._own.id}-"
         self._hidden_count = 0
         self._identity = self._own.id.encode()
-        self._sockets: dict[str, zmq.Socket[bytes]] = {}
+        self._channels: dict[str, Channel] = {}
         self._paths: list[int] = []
         self._routes: dict[str, Request] = {}
         self._asked: dict[str, None] = {}
@@ -91,13 +91,13 @@ class ZmqInner(Inner):
             return
         try:
             for channel in _CHANNELS:
-                if channel not in self._sockets:
+                if channel not in self._channels:
                     self._connect_channel(channel)
         except OSError as error:
             report(f"inner kernel: {error}")
             self.container.kill()
             return
-        if len(self._sockets) < len(_CHANNELS):
+        if len(self._channels) < len(_CHANNELS):
             self.loop.call_later(_LOOK_AGAIN_S, self._connect)
         else:
             self._probe()
@@ -107,7 +107,7 @@ class ZmqInner(Inner):
         if path is None:
             return
         self._paths.append(path)
-        socket = self.front.context.socket(_CHANNELS[channel])
+        socket: zmq.Socket[bytes] = self.front.context.socket(_CHANNELS[channel])
         socket.set_hwm(0)
         socket.linger = 0
         # The file appears a moment before its owner listens.
@@ -118,8 +118,8 @@ class ZmqInner(Inner):
         if channel == "iopub":
             socket.subscribe(b"")
         socket.connect(f"ipc:///proc/self/fd/{path}")
-        self._sockets[channel] = socket
-        self.loop.add_reader(socket, partial(self._read, channel))
+        made = self._channels[channel] = Channel(socket)
+        self.loop.add_channel(made, partial(self._read, channel))
 
     def _probe(self) -> None:
         if not self.is_ready and not self.is_closed:
@@ -164,14 +164,14 @@ class ZmqInner(Inner):
     def _send(self, channel: str, dicts: Sequence[bytes], buffers: Sequence[bytes] = ()) -> None:
         signature = self._signer.sign(dicts)
         frames = [b"<IDS|MSG>", signature, *dicts, *buffers]
-        send(self._sockets[channel], frames)
+        self._channels[channel].send(frames)
 
     def _send_hidden(self, channel: str, msg_type: str, content: object) -> str:
         self._hidden_count += 1
         msg_id = f"{self._hidden}{self._hidden_count}"
-        if channel in self._sockets:
+        if channel in self._channels:
             frames = self._own.frames(msg_type, content, msg_id=msg_id)
-            send(self._sockets[channel], frames)
+            self._channels[channel].send(frames)
         return msg_id
 
     def interrupt(self) -> None:
@@ -193,13 +193,13 @@ class ZmqInner(Inner):
     def drain(self) -> None:
         """Read every socket until it is empty; outputs before replies."""
         for channel in ("iopub", "stdin", "control", "shell"):
-            while channel in self._sockets and self._read(channel):
+            while channel in self._channels and self._read(channel):
                 continue
 
     def _read(self, channel: str) -> bool:
-        socket = self._sockets[channel]
+        source = self._channels[channel]
         for _ in range(_BATCH):
-            frames = receive(socket)
+            frames = source.receive()
             if frames is None:
                 return False
             try:
@@ -208,7 +208,7 @@ class ZmqInner(Inner):
                 report(f"inner {channel}: message dropped: {error}")
                 continue
             self._take(channel, message)
-            if self.is_closed or not waits(socket):
+            if self.is_closed or not source.waits():
                 return False
         return True
 
@@ -337,10 +337,10 @@ class ZmqInner(Inner):
         """Such a kernel captures its own output; what still comes is kept as its last words."""
 
     def _disconnect(self) -> None:
-        for socket in self._sockets.values():
-            self.loop.remove_reader(socket)
+        for channel in self._channels.values():
+            self.loop.remove_channel(channel)
             # What was sent a moment ago (a shutdown_request) may still leave.
-            socket.close(linger=500)
+            channel.close(linger_ms=500)
         for path in self._paths:
             os.close(path)
-        self._sockets.clear()
+        self._channels.clear()
