@@ -17,6 +17,8 @@ from container_kernel.runtime.relaxed import Relaxed
 from container_kernel.runtime.wish import Wish
 from container_kernel.workbench import Workbench
 from tests.runtime import facts
+from tests.runtime.facts import read
+from tests.runtime.hostile import Hostile
 
 KINDS = ("run", "as-root", "exec", "build")
 SETUID = "%%build --net none\ncp /probe /setuid-probe\nchmod 4755 /setuid-probe"
@@ -64,14 +66,6 @@ class Prober:
             return facts.Facts(kind, read(live.start(["sh", "-c", script])))
 
 
-def read(container) -> str:
-    """What a container says on its output, up to its end."""
-    with open(container.stdout, closefd=False, errors="replace") as stdout:
-        text = stdout.read()
-    container.delete()
-    return text
-
-
 @pytest.fixture(scope="session")
 def prober(entered, oci_runtime, shared_home, probe):
     """What starts probed containers, on each OCI runtime."""
@@ -96,3 +90,22 @@ def prober(entered, oci_runtime, shared_home, probe):
 def found(request, prober):
     """The facts of a container of each kind."""
     return prober.facts(request.param)
+
+
+@pytest.fixture
+def canary(tmp_path):
+    """A folder of the host that everybody may write to; it stays as it is."""
+    folder = tmp_path / "canary"
+    folder.mkdir()
+    folder.chmod(0o777)
+    tmp_path.chmod(0o755)
+    (folder / "file").write_text("untouched")
+    (folder / "file").chmod(0o666)
+    yield folder
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {"file": "untouched"}
+
+
+@pytest.fixture(scope="session")
+def hostile(place, prober):
+    """On each OCI runtime."""
+    return Hostile(place, prober)

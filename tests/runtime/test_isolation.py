@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from container_kernel.runtime import profile
+from tests.runtime.facts import read
 
 pytestmark = pytest.mark.privileged
 BUILD, ROOT = profile.BUILD_CAPABILITIES, profile.AS_ROOT_CAPABILITIES
@@ -65,7 +66,7 @@ def test_row_105_what_the_profile_allows_is_not_refused(prober):
     answers = []
     for no_seccomp in (False, True):
         with prober.live(no_seccomp=no_seccomp) as live:
-            answers.append(_pairs(_read(live.start(["/probe", "calls", "--bare"]))))
+            answers.append(_pairs(read(live.start(["/probe", "calls", "--bare"]))))
     filtered, bare = answers
     allowed, _ = _rules(pretends=False)
     differ = {n: (bare[n], filtered[n]) for n in filtered if bare[n] != filtered[n]}
@@ -177,7 +178,7 @@ def test_row_110_a_device_in_an_image_cannot_be_opened(prober, entered):
         device = live.rootfs.path / "kmsg"
         os.mknod(device, 0o666 | stat.S_IFCHR, os.makedev(1, 11))
         device.chmod(0o666)
-        said = _read(live.start(["sh", "-c", "ls -l /kmsg; head -c 1 /kmsg 2>&1"]))
+        said = read(live.start(["sh", "-c", "ls -l /kmsg; head -c 1 /kmsg 2>&1"]))
     assert said.startswith("crw-rw-rw-")
     assert "denied" in said or "not permitted" in said
 
@@ -215,15 +216,9 @@ def test_row_116_other_processes_are_not_seen(found):
 
 def test_dumps_and_open_files_are_limited(prober):
     with prober.live() as live:
-        said = _read(live.start(["sh", "-c", "ulimit -c; ulimit -Hn"])).split()
+        said = read(live.start(["sh", "-c", "ulimit -c; ulimit -Hn"])).split()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     assert said == ["0", str(min(hard, 1024 * 1024))]
-
-
-def _read(container) -> str:
-    from tests.runtime.conftest import read
-
-    return read(container)
 
 
 def _pairs(text: str) -> dict[str, str]:
