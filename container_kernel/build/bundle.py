@@ -10,6 +10,7 @@ own: there, and only there, the layers it brings answer for the steps it says th
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -32,6 +33,7 @@ from .events import Image
 from .graph import definition_key
 from .inputs import Entry, Folder
 from .journal import Journal
+from .lock import checked
 from .recipe import StageRecipe
 from .source import is_path
 from .step import Copy, Packages
@@ -39,6 +41,7 @@ from .step import Copy, Packages
 VERSION = 1
 _INDEX = "bundle.json"
 _FILES = "files"
+_KEY = re.compile(r"[0-9a-f]{64}")
 
 
 @record
@@ -223,11 +226,15 @@ def _know(contents: Mapping[str, Any], store: Store) -> None:
     journal = Journal(store.home)
     known = {**contents["bases"], **{one["key"]: one["chain_id"] for one in contents["steps"]}}
     for key, chain_id in known.items():
+        if not _KEY.fullmatch(key):
+            raise ValueError(f"{key!r} is no key of a step")
         snapshot = store.snapshots.get(Digest(chain_id))
         if snapshot is None:
             raise ValueError(f"it names the layer {chain_id}, which it does not have")
         store.remember_layer(key, snapshot, 0.0)
     for one in contents["steps"]:
-        journal.write(one["key"], one["parts"], Digest(one["diff_id"]), one["inputs"])
+        journal.write(
+            one["key"], one["parts"], Digest(one["diff_id"]), [*map(checked, one["inputs"])]
+        )
     for name, digest in contents["tags"].items():
         store.tags.set(name, Digest(digest))

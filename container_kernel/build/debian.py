@@ -13,7 +13,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from ..runtime.bundle import DEFAULT_PATH
 from ..runtime.host import find_tool
 from ..store.snapshots import Active
 from . import tool_output
+from .archives import Archives
 from .cancel import Cancel
 from .definition import Definition
 from .journal import Journal
@@ -143,28 +144,30 @@ def _folder(downloads: Path) -> Iterator[Path]:
 def _keep(folder: Path, journal: Journal, downloads: Path) -> list[Input]:
     """The packages that were noted in ``folder``, kept by digest from now on."""
     priorities = dict(_priorities((folder / "stanzas").read_text(encoding="utf-8")))
-    (downloads / "archives").mkdir(exist_ok=True)
-    inputs = []
-    for deb in sorted((folder / "debs").iterdir()):
-        name, version, architecture = deb.stem.rsplit("_", 2)
-        version = version.replace("%3a", ":")
-        with deb.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        inputs.append(
-            {
-                "kind": "deb",
-                "name": name,
-                "version": version,
-                "architecture": architecture,
-                "priority": priorities[name, version],
-                "file": deb.name,
-                "size": deb.stat().st_size,
-                "digest": f"sha256:{digest}",
-            }
-        )
-        deb.rename(downloads / "archives" / deb.name)
+    debs = sorted((folder / "debs").iterdir())
+    inputs = [_input(deb, priorities) for deb in debs]
+    with Archives(downloads) as archives:
+        for deb in debs:
+            archives.put(deb)
     journal.keep(inputs, downloads)
     return inputs
+
+
+def _input(deb: Path, priorities: Mapping[tuple[str, str], str]) -> Input:
+    name, version, architecture = deb.stem.rsplit("_", 2)
+    version = version.replace("%3a", ":")
+    with deb.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {
+        "kind": "deb",
+        "name": name,
+        "version": version,
+        "architecture": architecture,
+        "priority": priorities[name, version],
+        "file": deb.name,
+        "size": deb.stat().st_size,
+        "digest": f"sha256:{digest}",
+    }
 
 
 def _priorities(stanzas: str) -> Iterator[tuple[tuple[str, str], str]]:
@@ -181,12 +184,15 @@ def _repository(
 ) -> bool:
     """Make ``folder`` a repository of the locked packages; False where the store lacks one."""
     journal.bring(locked, downloads)
+    try:
+        with Archives(downloads) as archives:
+            for one in locked:
+                archives.link(one["file"], folder / one["file"])
+    except FileNotFoundError:
+        return False
     stanzas = []
     for one in locked:
-        kept, deb = downloads / "archives" / one["file"], folder / one["file"]
-        if not kept.exists():
-            return False
-        os.link(kept, deb)
+        deb = folder / one["file"]
         said = subprocess.run(
             ["dpkg-deb", "--field", str(deb)], capture_output=True, text=True, check=True
         )

@@ -19,6 +19,7 @@ from ..store.places import INPUTS
 from ..store.small_files import write_whole
 
 if TYPE_CHECKING:
+    from .archives import Archives
     from .events import Layer
     from .graph import Parts
     from .resolved import Input
@@ -56,24 +57,39 @@ class Journal:
 
     def keep(self, inputs: Sequence[Input], downloads: Path) -> None:
         """Keep Debian packages by digest: a second name for the file, no second copy."""
+        kept = [one for one in inputs if one["kind"] == KEPT]
+        if not kept:
+            return
         self._kept.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for one in inputs:
-            if one["kind"] == KEPT:
+        from .archives import Archives  # for those who install Debian's packages
+
+        with Archives(downloads) as archives:
+            for one in kept:
                 with suppress(OSError):  # what cannot be kept is fetched again
-                    _keep(downloads / "archives" / one["file"], self._place(one["digest"]))
+                    _keep(archives, one["file"], self._place(one["digest"]))
 
     def bring(self, inputs: Sequence[Input], downloads: Path) -> None:
         """Put kept packages where apt looks for what it has downloaded."""
-        for one in inputs:
-            target = downloads / "archives" / str(one.get("file"))
-            if one["kind"] == KEPT and not _is(target, one["digest"]):
-                kept = self._place(one["digest"])
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.unlink(missing_ok=True)
-                if _is(kept, one["digest"]):
-                    with suppress(OSError):
-                        os.utime(kept)  # when it was used last
-                        os.link(kept, target)
+        wanted = [one for one in inputs if one["kind"] == KEPT]
+        if not wanted:
+            return
+        from .archives import Archives
+
+        with Archives(downloads) as archives:
+            for one in wanted:
+                name, digest = one["file"], one["digest"]
+                with suppress(OSError):
+                    if not archives.has(name, digest):
+                        archives.remove(name)
+                        self._bring(archives, name, digest)
+
+    def _bring(self, archives: Archives, name: str, digest: str) -> None:
+        from .archives import has_digest
+
+        kept = self._place(digest)
+        if has_digest(kept, digest):
+            os.utime(kept)  # when it was used last
+            archives.take(name, kept)
 
     def _place(self, digest: str) -> Path:
         return self._kept / digest.removeprefix("sha256:")
@@ -94,21 +110,10 @@ def base_key(chain_id: Digest) -> str:
     return f"base-{chain_id.hex}"
 
 
-def _keep(file: Path, place: Path) -> None:
+def _keep(archives: Archives, name: str, place: Path) -> None:
     for _ in range(2):  # what is there may be collected until its time is now
         with suppress(FileNotFoundError):
             with suppress(FileExistsError):
-                os.link(file, place)
-            os.utime(place)
+                archives.link(name, place)
+            os.utime(place, follow_symlinks=False)
             return
-
-
-def _is(path: Path, digest: str) -> bool:
-    """Whether the file at ``path`` has the digest it should have."""
-    import hashlib
-
-    try:
-        with path.open("rb") as file:
-            return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest() == digest
-    except FileNotFoundError:
-        return False

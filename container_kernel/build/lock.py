@@ -194,7 +194,7 @@ def _stage(data: Mapping[str, Any]) -> LockedStage:
             str(step["key"]),
             Digest(step["diff_id"]),
             int(step["size"]),
-            tuple(map(_input, step["inputs"])),
+            tuple(map(checked, step["inputs"])),
         )
         for step in data["steps"]
     )
@@ -203,7 +203,7 @@ def _stage(data: Mapping[str, Any]) -> LockedStage:
         Digest(data["base_digest"]),
         steps,
         Digest(data["image"]),
-        tuple(map(_input, data.get("base_inputs", ()))),
+        tuple(map(checked, data.get("base_inputs", ()))),
     )
 
 
@@ -211,7 +211,7 @@ _WORD = re.compile(r"[A-Za-z0-9][\w.+~:%!-]*")
 _URL = re.compile(r"\S+")
 _NPM_NAME = re.compile(r"@?[A-Za-z0-9][\w./~-]*")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_INTEGRITY = re.compile(r"[\w+/=-]+")
+_INTEGRITY = re.compile(r"[\w+/= -]+")
 _NEEDED: Mapping[str, Mapping[str, re.Pattern[str]]] = {
     "deb": dict.fromkeys(("name", "version", "architecture", "file"), _WORD) | {"digest": _DIGEST},
     "python": {"name": _WORD, "version": _WORD, "digest": _DIGEST, "url": _URL},
@@ -221,8 +221,12 @@ _NEEDED: Mapping[str, Mapping[str, re.Pattern[str]]] = {
 _MAY_LACK = {("python", "url"), ("python", "digest"), ("npm", "digest")}
 
 
-def _input(one: Input) -> Input:
-    """An input whose words can be given to a package manager as they are."""
+def checked(one: Input) -> Input:
+    """An input whose words can be given to a package manager, or be a file's name, as they are.
+
+    Raises:
+        ValueError: it is none.
+    """
     kind = one["kind"]
     if kind not in _NEEDED:
         raise ValueError(f"an input is of the unknown kind {kind!r}")

@@ -10,13 +10,14 @@ import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from ..errors import HostError, LockDrift, StepFailed
 from . import resolved
 from .execute import Command
 from .journal import Journal
-from .lock import LockedStep
+from .lock import LockedStep, checked
 from .package_scripts import CACHE, SCRIPTS, TOLD, UV
 from .resolved import Input
 from .step import Packages
@@ -71,8 +72,9 @@ class Installation:
 
         Raises:
             LockDrift: it is not what was locked.
+            StepFailed: something in the step has written what makes no sense.
         """
-        found = resolved.of_step(self._step, self._told)
+        found = self._found()
         if self._inputs is not None:
             # apt and pip were told what to take; npm can only be asked for it.
             if self._step.manager == "npm" and (drift := resolved.drift(self._inputs, found)):
@@ -81,11 +83,23 @@ class Installation:
         self._journal.keep(found, self._downloads)
         return found
 
+    def _found(self) -> list[Input]:
+        try:
+            return [checked(one) for one in resolved.of_step(self._step, self._told)]
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise StepFailed(
+                f"{self._step.title}: what it says of the packages it took is wrong: {error}",
+                exit_code=None,
+                hint=f"a script of one of its packages has written to {TOLD}; do not trust it",
+            ) from error
+
     def explained(self, error: StepFailed) -> StepFailed | LockDrift:
         """``error``, as one who has a lock understands it."""
-        gone = self._told / "gone"
-        if gone.exists():
-            names = ", ".join(gone.read_text().split())
+        gone = ""
+        with suppress(ValueError):
+            gone = resolved.text(self._told, "gone")
+        if gone:
+            names = ", ".join(gone.split())
             return LockDrift(
                 f"{self._step.title}: neither the store nor the package mirror has {names}",
                 hint="copy the store's folder `inputs` from where it was built, or lock it anew",

@@ -7,7 +7,9 @@ writes those a locked step finds there. An input is a plain mapping, as the lock
 from __future__ import annotations
 
 import json
+import os
 import re
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,10 +19,16 @@ from .step import Download, Packages, Step
 
 Input = dict[str, Any]
 """``kind``, ``name``, ``version``, ``digest`` and what else that kind has."""
+_MOST_BYTES = 64 * 1024**2
 
 
 def of_step(step: Step, told: Path | None) -> list[Input]:
-    """What ``step`` took; ``told`` is where its command wrote that, if it has one."""
+    """What ``step`` took; ``told`` is where its command wrote that, if it has one. Others than the
+    command can have written there too: what is read is to be checked (`lock.checked`).
+
+    Raises:
+        ValueError: it makes no sense.
+    """
     if isinstance(step, Download):
         return [{"kind": "file", "url": step.url, "digest": step.digest}]
     if isinstance(step, Packages) and told is not None:
@@ -86,7 +94,7 @@ def _npm_name(word: str) -> str:
 
 
 def _apt(told: Path) -> Iterator[Input]:
-    for line in _text(told / "wanted").splitlines():
+    for line in text(told, "wanted").splitlines():
         file, size, digest = line.split()
         name, version, architecture = file.removesuffix(".deb").rsplit("_", 2)
         yield {
@@ -104,11 +112,11 @@ def _pip(told: Path) -> Iterator[Input]:
     import tomllib
 
     tags = {}
-    for line in _text(told / "installed").splitlines():
+    for line in text(told, "installed").splitlines():
         wheel, *its = line.split()
         name, _, version = wheel.rpartition("-")
         tags[_normal(name), version] = {one for tag in its for one in _expanded(tag)}
-    for package in tomllib.loads(_text(told / "pylock.toml")).get("packages", ()):
+    for package in tomllib.loads(text(told, "pylock.toml")).get("packages", ()):
         name, version = _normal(package["name"]), str(package.get("version", ""))
         yield {"kind": "python", "name": name, "version": version} | _chosen(
             package, tags.get((name, version), set())
@@ -146,8 +154,8 @@ def _expanded(tag: str) -> Iterator[str]:
 
 
 def _npm(told: Path) -> Iterator[Input]:
-    tree = json.loads(_text(told / "npm.json") or "{}")
-    lock = json.loads(_text(told / "npm-lock.json") or "{}")
+    tree = json.loads(text(told, "npm.json") or "{}")
+    lock = json.loads(text(told, "npm-lock.json") or "{}")
     integrity = {
         (path.rpartition("node_modules/")[2], one.get("version")): one.get("integrity")
         for path, one in lock.get("packages", {}).items()
@@ -176,8 +184,20 @@ def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def _text(path: Path) -> str:
+def text(told: Path, name: str) -> str:
+    """A file that a step has written there, or nothing.
+
+    Raises:
+        ValueError: it is no file (no link of a step's is followed), or larger than any should be.
+    """
     try:
-        return path.read_text(encoding="utf-8")
+        fd = os.open(told / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return ""
+    except OSError as error:
+        raise ValueError(f"{name} is no file: {error.strerror}") from error
+    with os.fdopen(fd, "rb") as file:
+        info = os.fstat(fd)
+        if not stat.S_ISREG(info.st_mode) or info.st_size > _MOST_BYTES:
+            raise ValueError(f"{name} is no file of less than {_MOST_BYTES >> 20} MiB")
+        return file.read(_MOST_BYTES).decode()
