@@ -185,6 +185,11 @@ def make_readonly(mount_fd: int) -> None:
     _set_attributes(mount_fd, _MountAttr(MOUNT_ATTR_RDONLY, 0, 0, 0), "")
 
 
+def make_nodev(mount_fd: int) -> None:
+    """Let no device be opened through this mount."""
+    _set_attributes(mount_fd, _MountAttr(MOUNT_ATTR_NODEV, 0, 0, 0), "")
+
+
 def bind_idmapped(source: str, target: str, userns_fd: int) -> None:
     """Bind ``source`` at ``target`` with its owners shifted as ``userns_fd`` maps them.
 

@@ -113,6 +113,7 @@ def run_and_freeze(
         rootfs = _prepare(place, parent, command, given)
         try:
             _run_to_end(Job(place, rootfs, command, epoch, given), title, watch)
+            given.check_read()
             rootfs.unmount()
             given.check_layer(rootfs.active.upper)
             return freeze(place.store, rootfs.active, title, Clamp(started, epoch), watch.named)

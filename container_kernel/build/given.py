@@ -7,7 +7,7 @@ None of it is ever in a layer: around to mount on are in the init layer, and val
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from ..runtime.attach import Around, Attached
 from ..runtime.bundle import Mount
 from ..runtime.mounts import Wish
 from . import secrets
+from .graph import Inputs
 from .secrets import Mask, Secrets
 
 if TYPE_CHECKING:
@@ -38,16 +39,18 @@ class Extras:
     secrets: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
     ssh: bool = False
+    inputs: Inputs = Inputs()
 
 
-def extras(step: Shell, directory: Path) -> Extras:
-    """What ``step`` asks for."""
+def extras(step: Shell, directory: Path, inputs: Inputs) -> Extras:
+    """What ``step`` asks for; ``inputs`` is what its key says of it."""
     return Extras(
         directory=directory,
         mounts=step.mounts,
         secrets=step.secrets,
         devices=step.devices,
         ssh=step.ssh,
+        inputs=inputs,
     )
 
 
@@ -108,6 +111,23 @@ class Given:
         devices = (Mount.device(path) for path in command.extras.devices)
         return (*found, *self._attached.mounts, *devices)
 
+    def check_read(self) -> None:
+        """That what could only be read is what the step's key says, and was all the time.
+
+        Raises:
+            InputNotFound: somebody changed it meanwhile, be it back again.
+        """
+        inputs = self._command.extras.inputs
+        for wish, mount in zip(self._attached.wishes, self._attached.mounts, strict=True):
+            if wish.kind == "path" and not wish.is_writable:
+                info = os.stat(mount.source)
+                is_it = (info.st_dev, info.st_ino) == inputs.inodes[wish.target]
+                if not is_it or _last_change_ns(mount.source) >= inputs.since_ns:
+                    raise InputNotFound(
+                        f"{wish.source} changed while the step could read it",
+                        hint="nothing was frozen; run the cell again when nothing writes there",
+                    )
+
     def check_layer(self, upper: Path) -> None:
         """That nothing of this is in the layer."""
         if self.values:
@@ -121,6 +141,16 @@ class Given:
         bound = self._place.host.bind(source, readonly=readonly)
         self._stack.callback(self._place.host.unbind, bound)
         return bound
+
+
+def _last_change_ns(top: str) -> int:
+    """When something at or below ``top`` was changed last; of this no user can say otherwise."""
+    latest = os.lstat(top).st_ctime_ns
+    for here, folders, files in os.walk(top):
+        for name in (*folders, *files):
+            with suppress(FileNotFoundError):
+                latest = max(latest, os.lstat(os.path.join(here, name)).st_ctime_ns)
+    return latest
 
 
 def _device(path: str, place: Workplace) -> str:

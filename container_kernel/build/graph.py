@@ -15,10 +15,24 @@ from typing import Any
 
 from ..oci.digest import Digest
 from ..oci.spec import ImageConfig
+from ..record import field, record
 from .step import MEANING, Copy, Download, Packages, Shell
 
 Parts = dict[str, Any]
 """What a key is made of, by name; values are JSON."""
+
+
+@record(kw_only=True)
+class Inputs:
+    """What a step reads from outside, as it was when its key was made.
+
+    ``named`` is its content, ``inodes`` what is mounted, by target: device and number. ``since_ns``
+    is when the first of it was looked at (time_ns).
+    """
+
+    named: Mapping[str, str] = field(default_factory=dict)
+    inodes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    since_ns: int = 0
 
 
 def key_parts(

@@ -2,7 +2,7 @@
 
 ``%copy`` takes from the notebook's folder (or another stage), ``%download`` from a URL, ``-r``
 reads requirement files. Sources are opened so that no link leads out of the folder; what is
-hashed for the cache key is hashed again while it is copied.
+hashed for the cache key is hashed again as it is copied.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 from .. import syscalls
 from ..errors import CellError, InputNotFound
@@ -94,16 +94,15 @@ class Folder:
 
     def digest(self, sources: tuple[str, ...]) -> Digest:
         """Name the content of ``sources``: paths, kinds, permissions, bytes; not times."""
-        whole = hashlib.sha256()
+        named = Naming()
         for source in sources:
-            whole.update(b"source %s\0" % os.fsencode(os.path.basename(source.rstrip("/"))))
+            named.source(source)
             for entry in self.walk(source):
-                head = f"{entry.path}\0{entry.mode:o}\0{entry.link or ''}\0"
-                whole.update(head.encode(errors="surrogateescape"))
+                named.entry(entry)
                 if stat.S_ISREG(entry.mode):
                     with self.open(source, entry) as file:
-                        whole.update(hashlib.file_digest(file, "sha256").digest())
-        return Digest("sha256:" + whole.hexdigest())
+                        named.bytes(hashlib.file_digest(file, "sha256"))
+        return named.digest
 
     def read(self, source: str) -> bytes:
         """The bytes of one regular file."""
@@ -147,6 +146,36 @@ class Folder:
 _NOTEBOOK = "the notebook's folder"
 
 
+class Naming:
+    """Names content by what is read of it, in order."""
+
+    def __init__(self) -> None:
+        self._whole = hashlib.sha256()
+
+    def source(self, source: str) -> None:
+        """What follows is below this."""
+        self._whole.update(b"source %s\0" % os.fsencode(os.path.basename(source.rstrip("/"))))
+
+    def entry(self, entry: Entry) -> None:
+        """One file, folder or link."""
+        head = f"{entry.path}\0{entry.mode:o}\0{entry.link or ''}\0"
+        self._whole.update(head.encode(errors="surrogateescape"))
+
+    def bytes(self, content: _Hash) -> None:
+        """The bytes of a file."""
+        self._whole.update(content.digest())
+
+    @property
+    def digest(self) -> Digest:
+        """The name of all of it."""
+        return Digest("sha256:" + self._whole.hexdigest())
+
+
+class _Hash(Protocol):
+    def update(self, data: bytes, /) -> object: ...
+    def digest(self) -> bytes: ...
+
+
 class Placer:
     """Writes files into a root file system as its root user, never through a link out of it."""
 
@@ -154,21 +183,36 @@ class Placer:
         self._root_fd = root_fd
         self._owner = idmap.to_disk(0)
 
-    def copy(self, folder: Folder, sources: tuple[str, ...], destination: str) -> None:
+    def copy(self, folder: Folder, sources: tuple[str, ...], destination: str) -> Digest:
         """Copy as Docker's COPY does: a folder's *content* goes to the destination; several
         sources, or a destination that ends in ``/`` or is a folder, mean "into it".
+
+        Returns what `Folder.digest` names so, of the bytes that were copied: what was there before
+        and after may be something else.
         """
+        named = Naming()
         into = len(sources) > 1 or destination.endswith("/") or self._is_folder(destination)
         for source in sources:
+            named.source(source)
             entries = list(folder.walk(source))
             is_folder = stat.S_ISDIR(entries[0].mode)
             name = os.path.basename(os.path.normpath(source))
             target = destination if is_folder or not into else os.path.join(destination, name)
             for entry in entries:
-                self._place(folder, source, entry, os.path.join(target, entry.path))
+                named.entry(entry)
+                content = self._place(folder, source, entry, os.path.join(target, entry.path))
+                if content is not None:
+                    named.bytes(content)
+        return named.digest
 
-    def write(self, source: IO[bytes], destination: str, mode: int = 0o644) -> None:
-        """Write one file, with the folders above it."""
+    def write(
+        self,
+        source: IO[bytes],
+        destination: str,
+        mode: int = 0o644,
+        content: _Hash | None = None,
+    ) -> None:
+        """Write one file, with the folders above it; ``content`` is told its bytes."""
         parent, name = os.path.split(destination.rstrip("/"))
         fd = self._folder(parent)
         try:
@@ -177,6 +221,8 @@ class Placer:
             with os.fdopen(os.open(name, flags, 0o600, dir_fd=fd), "wb") as file:
                 while chunk := source.read(_CHUNK):
                     file.write(chunk)
+                    if content is not None:
+                        content.update(chunk)
                 os.fchown(file.fileno(), self._owner, self._owner)
                 os.fchmod(file.fileno(), mode)
         finally:
@@ -190,7 +236,7 @@ class Placer:
         """True when there is a folder of this name."""
         return self._is_folder(path)
 
-    def _place(self, folder: Folder, source: str, entry: Entry, target: str) -> None:
+    def _place(self, folder: Folder, source: str, entry: Entry, target: str) -> _Hash | None:
         mode = stat.S_IMODE(entry.mode) & 0o777
         if stat.S_ISDIR(entry.mode):
             os.close(self._folder(target, mode if entry.path else None))
@@ -204,8 +250,11 @@ class Placer:
             finally:
                 os.close(fd)
         else:
+            content = hashlib.sha256()
             with folder.open(source, entry) as file:
-                self.write(file, target, mode)
+                self.write(file, target, mode, content)
+            return content
+        return None
 
     def _folder(self, path: str, mode: int | None = None) -> int:
         """Open a folder, made with its parents where missing; links are followed inside."""

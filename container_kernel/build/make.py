@@ -21,6 +21,7 @@ from .step import Copy, Download, Made, Packages, Shell
 
 if TYPE_CHECKING:
     from ..store.snapshots import Snapshot
+    from .graph import Inputs
     from .journal import Journal
     from .lock import LockedStep
     from .progress import Progress
@@ -49,21 +50,32 @@ class Maker:
         progress: Progress,
         step: Made,
         locked: LockedStep | None,
+        inputs: Inputs,
         watch: Watch,
     ) -> tuple[Snapshot, list[Input]]:
-        """The new layer, and the packages and files that went into it."""
+        """The new layer, and the packages and files that went into it.
+
+        Raises:
+            InputNotFound: what it reads is no longer what its key says (``inputs``).
+        """
         if isinstance(step, Shell):
-            return self._run_command(progress, step, self._shell(progress, step), watch), []
+            command = self._shell(progress, step, inputs)
+            return self._run_command(progress, step, command, watch), []
         if isinstance(step, Packages):
-            return self._install(progress, step, locked, watch)
-        return self._place_files(progress, step, watch), resolved.of_step(step, None)
+            files = self._requirement_files(step, inputs)
+            return self._install(progress, step, files, locked, watch)
+        return self._place_files(progress, step, inputs, watch), resolved.of_step(step, None)
 
     def _install(
-        self, progress: Progress, step: Packages, locked: LockedStep | None, watch: Watch
+        self,
+        progress: Progress,
+        step: Packages,
+        files: Mapping[str, Path],
+        locked: LockedStep | None,
+        watch: Watch,
     ) -> tuple[Snapshot, list[Input]]:
         from .packages import Installation  # only for those who install
 
-        files = self._requirement_files(step)
         env = settings.environment(progress.config)
         install = Installation(step, self._place, self._journal, locked)
         command = install.command(files, env)
@@ -89,7 +101,7 @@ class Maker:
             watch=watch,
         )
 
-    def _shell(self, progress: Progress, step: Shell) -> Command:
+    def _shell(self, progress: Progress, step: Shell, inputs: Inputs) -> Command:
         config = progress.config
         return Command(
             script=step.body,
@@ -97,11 +109,11 @@ class Maker:
             workdir=config.workdir or "/",
             user=config.user or "",
             network=nets.resolve(step.net, self._place.site, self._place.grants.networks),
-            extras=given.extras(step, self._directory),
+            extras=given.extras(step, self._directory, inputs),
             caches={path: self._store.cache_folder(_cache_name(path)) for path in step.cache},
         )
 
-    def _requirement_files(self, step: Packages) -> Mapping[str, Path]:
+    def _requirement_files(self, step: Packages, inputs: Inputs) -> Mapping[str, Path]:
         """Copies of the requirement files: the notebook's may change while the step runs."""
         if not step.files:
             return {}
@@ -111,7 +123,9 @@ class Maker:
             result = {}
             for number, name in enumerate(step.files):
                 result[name] = copies / str(number)
-                result[name].write_bytes(folder.read(name))
+                data = folder.read(name)
+                _check(name, str(Digest.of(data)) == inputs.named[name])
+                result[name].write_bytes(data)
             return result
         finally:
             folder.close()
@@ -120,6 +134,7 @@ class Maker:
         self,
         progress: Progress,
         step: Copy | Download,
+        inputs: Inputs,
         watch: Watch,
     ) -> Snapshot:
         started = time.time()
@@ -132,7 +147,7 @@ class Maker:
             if isinstance(step, Download):
                 self._place_download(step, placer, workdir)
             else:
-                self._place_copies(step, placer, workdir)
+                self._place_copies(step, placer, workdir, inputs)
             rootfs.unmount()
             clamp = Clamp(started, progress.epoch)
             return freeze(self._store, rootfs.active, step.title, clamp, watch.named)
@@ -140,19 +155,15 @@ class Maker:
             rootfs.discard()
             raise
 
-    def _place_copies(self, step: Copy, placer: Placer, workdir: str) -> None:
+    def _place_copies(self, step: Copy, placer: Placer, workdir: str, inputs: Inputs) -> None:
         destination = copy_destination(step.destination, workdir)
         if step.from_stage is None:
             folder = Folder.of_notebook(self._directory)
-            before = folder.digest(step.sources)
-            placer.copy(folder, step.sources, destination)
-            changed = folder.digest(step.sources) != before
-            folder.close()
-            if changed:
-                raise InputNotFound(
-                    f"{' '.join(step.sources)} changed while it was copied",
-                    hint="run the cell again when nothing writes there",
-                )
+            try:
+                copied = placer.copy(folder, step.sources, destination)
+            finally:
+                folder.close()
+            _check(" ".join(step.sources), str(copied) == inputs.named["content"])
             return
         other = Rootfs(self._place.host, self._store, self._stage_chain(step.from_stage))
         try:
@@ -187,6 +198,14 @@ class Maker:
         from .fetch import fetch  # urllib takes 30 ms to import: only for those who download
 
         fetch(step.url, digest, self._place, watch.cancel)
+
+
+def _check(what: str, is_same: bool) -> None:
+    if not is_same:
+        raise InputNotFound(
+            f"{what} changed while it was read",
+            hint="run the cell again when nothing writes there",
+        )
 
 
 def copy_destination(path: str, workdir: str) -> str:

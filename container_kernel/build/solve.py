@@ -15,7 +15,7 @@ from ..store.snapshots import Snapshot, disk_errors
 from . import settings
 from .cancel import Cancel
 from .events import About, Image, Layer, OnEvent, Watch
-from .graph import key_of, key_parts
+from .graph import Inputs, key_of, key_parts
 from .progress import Numbered, Progress, Trail
 from .step import Copy, Made, Packages, Setting, Shell, Step
 
@@ -148,7 +148,7 @@ class Solver:
         cancel: Cancel,
     ) -> Layer:
         inputs = self._inputs(step)
-        parts = key_parts(step, progress.chain_id, progress.config, inputs, progress.epoch)
+        parts = key_parts(step, progress.chain_id, progress.config, inputs.named, progress.epoch)
         key = key_of(parts)
         locked = self._ledger.locked(about, key, parts)
         found = self._cached(progress, key, step, locked)
@@ -180,7 +180,7 @@ class Solver:
 
             left = partial(self._left, about, progress.config)
             watch = Watch(log, cancel, remember, left)
-            snapshot, taken = self._maker.make(progress, step, locked, watch)
+            snapshot, taken = self._maker.make(progress, step, locked, inputs, watch)
             seconds = time.monotonic() - started
             layers.add_key(snapshot, key, seconds)
             self._ledger.made(key, parts, snapshot.diff_id, taken)
@@ -202,12 +202,13 @@ class Solver:
             return None
         return layer_of(snapshot, step.title, seconds, cached=True, key=key)
 
-    def _inputs(self, step: Made) -> dict[str, str]:
+    def _inputs(self, step: Made) -> Inputs:
         """What the step reads, named by content."""
         if isinstance(step, Copy) and step.from_stage:
-            return {" ".join(step.sources): str(self._stage_chain(step.from_stage))}
+            chain = str(self._stage_chain(step.from_stage))
+            return Inputs(named={" ".join(step.sources): chain})
         if not _reads_files(step):
-            return {}
+            return Inputs()
         from .reads import inputs  # for those who read any
 
         return inputs(step, self._directory, self._place.grants.home, self._store.home)

@@ -65,6 +65,12 @@ class CgroupParent:
         """
         return self.folders(name)[0] if self.version == 2 else None
 
+    def thaw(self, name: str) -> None:
+        """Have that container go on which somebody else has stopped."""
+        value = "0" if self.version == 2 else "THAWED"
+        with suppress(OSError):
+            self.file(name, "freezer", "freezer.state", "cgroup.freeze").write_text(value)
+
     def cpu_seconds(self, name: str) -> float | None:
         """The processor time of that container so far; None when it is not counted."""
         with closing(self.counters(name)) as counters:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import re
 import resource
 import signal
 import subprocess
@@ -20,10 +19,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .. import syscalls
-from ..errors import RuntimeFailed
+from ..errors import HostError, RuntimeFailed
 from ..folders import remove_tree
 from ..record import replace
-from . import apparmor, bundle, sealed, strays, sweeper
+from . import apparmor, bundle, ended, mount_point, processes, refusal, sealed, strays, sweeper
 from .bundle import ContainerSpec, Process
 from .cgroup import CgroupParent, UsageCounters
 from .ended import Exit, Usage
@@ -34,13 +33,9 @@ from .traces import Traces
 
 _SANE_ENV = {"PATH": bundle.DEFAULT_PATH, "LC_ALL": "C.UTF-8"}
 _MOST_TRIES, _JOINS_WITHIN_S, _SOON_S = 3, 1.0, 0.01
+_THAWED_AFTER_S, _GIVEN_UP_AFTER_S = 2.0, 8.0
 _STAYS_WARM_S = 0.02  # see `CgroupParent.warm_up`: another grace period
 _numbers = itertools.count(1)  # of the whole process: several runtimes share one state folder
-_NO_NAMESPACE = r"(?is)(unshare|clone|namespace).*no space left on device"
-_ALLOW_NAMESPACES = (
-    "this host allows no more namespaces of some kind, most likely of networks; an administrator "
-    "can: sudo sysctl user.max_net_namespaces=15000 (container-kernel doctor names the kind)"
-)
 INIT_PATH = "/run/container-kernel-init"
 """Where the init process is mounted in a container, when the host has one to offer."""
 
@@ -98,7 +93,9 @@ class Container:
             if self._exit is None:
                 status, self._used = strays.wait_for(self.pid)
                 strays.known.discard(self.pid)
-                self._exit = self._describe(os.waitstatus_to_exitcode(status))
+                code, limit = os.waitstatus_to_exitcode(status), self.memory_bytes
+                hits = self.pressure.hits() if code else ()
+                self._exit = ended.describe(code, hits, limit, has_init=self.has_init)
             return self._exit
 
     def usage(self) -> Usage | None:
@@ -154,11 +151,32 @@ class Container:
         self.signal(signal.SIGKILL)
 
     def delete(self) -> Exit:
-        """Kill what still runs and remove every trace; safe to call twice."""
-        if self._exit is None:
-            self.kill()
-        exit_ = self.wait()
-        assert exit_ is not None
+        """Kill what still runs and remove every trace; safe to call twice.
+
+        Raises:
+            HostError: something in it cannot be killed; it is given up, and a second call returns.
+        """
+        try:
+            return self._exit or self._end()
+        finally:
+            self._let_go()
+
+    def _end(self) -> Exit:
+        """Kill it, wherever it stands still: a frozen cgroup of v1 keeps even the killed."""
+        self.kill()
+        exit_ = self.wait(_THAWED_AFTER_S)
+        if exit_ is None and self._cgroup is not None:
+            self._cgroup.thaw(self.name)
+        exit_ = exit_ or self.wait(_GIVEN_UP_AFTER_S)
+        if exit_ is None:
+            self._exit = Exit(None, signal.SIGKILL)
+            raise HostError(
+                f"a container does not end: {processes.stuck(self.pid)} cannot be killed",
+                hint="it ends when the disk or server that it waits for answers; go on without it",
+            )
+        return exit_
+
+    def _let_go(self) -> None:
         for fd in (self.stdout, self.stderr, self.pidfd):
             if fd >= 0:
                 os.close(fd)
@@ -171,19 +189,6 @@ class Container:
         if self._leftovers:
             sweeper.later(Traces(self.name, self._cgroup, self._leftovers).remove)
             self._cgroup, self._leftovers = None, ()
-        return exit_
-
-    def _describe(self, code: int) -> Exit:
-        if code == 0:
-            return Exit(0)
-        hits, limit = self.pressure.hits(), self.memory_bytes
-        killed = any(hit.flag == "--memory" for hit in hits)
-        if code > 0:
-            number = code - 128 if self.has_init and code > 128 else None
-            out_of_memory = killed and number == signal.SIGKILL
-            known = number is not None and number in set(signal.Signals)
-            return Exit(code, number if known else None, out_of_memory, limit, hits)
-        return Exit(None, -code, killed and -code == signal.SIGKILL, limit, hits)
 
     def _foreground(self) -> int:
         """The process group of the command: the init process gives it one of its own."""
@@ -218,6 +223,7 @@ class OciRuntime:
         self.on_spawn: Callable[[], None] = lambda: None
         self._global = [str(path), "--root", str(self._state_dir)]
         self._executable = path
+        self._is_rootless = is_rootless
         self._is_crun = path.name.startswith("crun")
         self._holder = Holder(cgroup, is_crun=self._is_crun, is_rootless=is_rootless)
         if self._is_crun:
@@ -279,6 +285,8 @@ class OciRuntime:
                 rootfs=spec.rootfs,
             )
         self._holder.from_outside(container.pid, spec.limits, has_init=has_init)
+        if self._is_crun and not self._is_rootless:  # which as root has lost this of our mount
+            mount_point.forbid_devices(container.pid)
         return container
 
     def announce(self) -> None:
@@ -369,22 +377,4 @@ class OciRuntime:
         self._cools_at = time.monotonic() + _STAYS_WARM_S
         if returncode == 0:
             return out_r, err_r
-        said = log.read_text() if log.exists() else ""
-        for fd in {out_r, err_r} - {-1}:
-            os.set_blocking(fd, False)
-            said = said or _read_all(fd)
-            os.close(fd)
-        error = RuntimeFailed((self.path.name, *argv[:1]), returncode, said)
-        if re.search(_NO_NAMESPACE, said):
-            error.hint = _ALLOW_NAMESPACES
-        raise error
-
-
-def _read_all(fd: int) -> str:
-    chunks = []
-    try:
-        while chunk := os.read(fd, 65536):
-            chunks.append(chunk)
-    except BlockingIOError:
-        pass
-    return b"".join(chunks).decode(errors="replace")
+        raise refusal.of((self.path.name, argv[0]), returncode, log, {out_r, err_r} - {-1})

@@ -35,6 +35,23 @@ class Exit:
         return 128 + self.signal if self.signal is not None else self.code or 0
 
 
+def describe(code: int, hits: tuple[Hit, ...], limit: int | None, *, has_init: bool) -> Exit:
+    """What an exit code means (``-N`` for a signal), of a process that has met these limits.
+
+    With an init process in front, it is that one's, and 128 and more are signals. ``limit`` is that
+    of memory which is held.
+    """
+    if code == 0:
+        return Exit(0)
+    killed = any(hit.flag == "--memory" for hit in hits)
+    if code < 0:
+        return Exit(None, -code, killed and -code == signal.SIGKILL, limit, hits)
+    number = code - 128 if has_init and code > 128 else None
+    out_of_memory = killed and number == signal.SIGKILL
+    known = number is not None and number in set(signal.Signals)
+    return Exit(code, number if known else None, out_of_memory, limit, hits)
+
+
 @record
 class Usage:
     """What a container used, all its processes together.

@@ -72,8 +72,7 @@ class Live:
         self._born = len(store.snapshots.chain(chain))
         self._account = self._choose_account(chain, config)
         work = self._bind_work(directory)
-        self._binds = [work]
-        self._directory = directory
+        self._binds, self._directory = [work], directory
         self._link: Uplink | None = None
         self._ports = [*wish.ports]
         try:
@@ -257,8 +256,8 @@ class Live:
         if self._container is not None:
             for port in self._ports:
                 port.disconnect()
-            self._container.delete()
-            self._container = None
+            ended, self._container = self._container, None
+            ended.delete()
 
     def rebase(self, chain: Digest, config: ImageConfig) -> None:
         """Go over to an image that has more layers, under what runs here, which goes on.
@@ -337,9 +336,11 @@ class Live:
             return scratch.copy(self._store.snapshots, self.rootfs.active, points)
 
     def close(self) -> None:
-        """End what runs and forget what it wrote; the latter behind the scenes."""
-        self.stop()
-        sweeper.later(self._forget)
+        """End what runs, then behind the scenes forget what it wrote."""
+        try:
+            self.stop()
+        finally:
+            sweeper.later(self._forget)
 
     def _forget(self) -> None:
         self.rootfs.discard()

@@ -6,6 +6,7 @@ No link of theirs is followed, on the way there or at its end.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 
 from .. import syscalls
@@ -45,10 +46,8 @@ def into(pid: int, tree: int, target: str) -> None:
     Raises:
         OSError: the host kernel refused, or there is nothing to mount on.
     """
-    namespace = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
 
     def act() -> None:
-        syscalls.setns(namespace, syscalls.CLONE_NEWNS)
         root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             place = syscalls.open_in_root(root, target, os.O_PATH, links=False)
@@ -59,21 +58,37 @@ def into(pid: int, tree: int, target: str) -> None:
         finally:
             os.close(root)
 
-    try:
-        with_own_directory(act)
-    finally:
-        os.close(namespace)
+    _inside(pid, act)
+
+
+def forbid_devices(pid: int) -> None:
+    """Let no device in the root file system of ``pid`` be opened."""
+
+    def act() -> None:
+        root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            syscalls.make_nodev(root)
+        finally:
+            os.close(root)
+
+    with suppress(FileNotFoundError):  # it has ended
+        _inside(pid, act)
 
 
 def out_of(pid: int, target: str) -> None:
     """Detach what `into` attached."""
+    _inside(pid, lambda: syscalls.umount(target, syscalls.MNT_DETACH | syscalls.UMOUNT_NOFOLLOW))
+
+
+def _inside(pid: int, act: Callable[[], None]) -> None:
+    """Do it in the mount namespace of ``pid``."""
     namespace = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
 
-    def act() -> None:
+    def enter() -> None:
         syscalls.setns(namespace, syscalls.CLONE_NEWNS)
-        syscalls.umount(target, syscalls.MNT_DETACH | syscalls.UMOUNT_NOFOLLOW)
+        act()
 
     try:
-        with_own_directory(act)
+        with_own_directory(enter)
     finally:
         os.close(namespace)

@@ -54,6 +54,16 @@ def each(pid: int, action: Callable[[int], object]) -> None:
             done |= new
 
 
+def stuck(pid: int) -> str:
+    """In words, who is left in a container that was killed: ``process 4711 (cat, state D)``."""
+    found = []
+    for one in members(pid):
+        with suppress(OSError, IndexError):
+            name = Path(f"/proc/{one}/comm").read_text().strip()
+            found.append(f"{one} ({name}, state {stat_fields(f'/proc/{one}/stat')[0]})")
+    return f"process {' and '.join(found)}"
+
+
 def stat_fields(file: str) -> list[str]:
     """The fields of proc_pid_stat(5) after the name: the state, the parent, and on."""
     return Path(file).read_text().rpartition(")")[2].split()

@@ -17,7 +17,6 @@ section who; id -u; id -g
 section status; cat /proc/self/status
 section namespaces; for n in pid mnt ipc uts net cgroup user; do
     echo "$n $(readlink /proc/self/ns/$n)"; done
-section mounts; cat /proc/self/mountinfo
 section devices; find /dev -type c -o -type b -o -type p -o -type s
 section folders; find /dev -type d
 section content
@@ -41,6 +40,7 @@ section setuid; /setuid-probe who
 section fds; /probe fds
 section attempts; /probe attempts
 section calls; /probe calls
+section mounts; cat /proc/self/mountinfo
 section end
 """
 

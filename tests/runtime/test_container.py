@@ -1,7 +1,9 @@
 """What every container promises, on each OCI runtime, with the least of images."""
 
+import ctypes
 import os
 import resource
+import signal
 import subprocess
 import threading
 import time
@@ -11,8 +13,9 @@ import pytest
 
 from container_kernel.build.cancel import Cancel
 from container_kernel.build.execute import follow
-from container_kernel.errors import Interrupted, RuntimeFailed
-from container_kernel.runtime import profile, sealed
+from container_kernel.errors import HostError, Interrupted, RuntimeFailed
+from container_kernel.runtime import container as containers
+from container_kernel.runtime import processes, profile, sealed, sweeper
 from container_kernel.runtime.bundle import ContainerSpec, Process
 from container_kernel.runtime.host import find_tool
 from container_kernel.runtime.limits import Limits
@@ -21,7 +24,7 @@ from container_kernel.runtime.rootfs import Rootfs
 pytestmark = pytest.mark.privileged
 FEW = Limits(pids=64)
 TWENTY = Limits(pids=20)
-BOMB = "for i in $(seq 100); do sleep 5 & done; echo"
+BOMB = "for i in $(seq 100); do sleep 2 & done; echo"
 
 
 @pytest.fixture
@@ -236,3 +239,68 @@ def test_it_works_in_a_process_with_many_open_files(run):
             os.close(fd)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert (exit_.code, said) == (3, "out\n")
+
+
+class Traced:
+    """Holds a process as a debugger does: whatever happens to it, its parent hears of it later."""
+
+    _SEIZE = 0x4206  # ptrace(2)
+
+    def __init__(self, pid):
+        self._begun, self._over, self.failed = threading.Event(), threading.Event(), None
+        self._thread = threading.Thread(target=self._hold, args=(pid,))
+
+    def _hold(self, pid):
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.ptrace(self._SEIZE, pid, 0, 0) != 0:
+            self.failed = os.strerror(ctypes.get_errno())
+        self._begun.set()
+        self._over.wait()
+
+    def __enter__(self):
+        self._thread.start()
+        self._begun.wait()
+        assert not self.failed
+
+    def __exit__(self, *_):
+        self._over.set()
+        self._thread.join()
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Who kills a container waits for a moment only."""
+    monkeypatch.setattr(containers, "_THAWED_AFTER_S", 0.2)
+    monkeypatch.setattr(containers, "_GIVEN_UP_AFTER_S", 0.5)
+
+
+@pytest.mark.parametrize("script", ["trap '' TERM INT HUP; echo on; sleep 60", "kill -STOP $$"])
+def test_row_169_what_ignores_signals_or_stands_still_ends_at_once(start, script):
+    container = start(script)
+    container.signal(signal.SIGTERM)
+    begun = time.monotonic()
+    assert container.delete().signal == signal.SIGKILL
+    assert time.monotonic() - begun < 5
+
+
+def test_row_169_what_somebody_else_has_frozen_is_thawed_and_its_cgroups_go(start, host, impatient):
+    cgroup = host.runtime.cgroup
+    if cgroup is None or cgroup.version != 1:
+        pytest.skip("no cgroup v1 here: what is frozen on v2 can be killed")
+    container = start("sleep 60")
+    folders = cgroup.folders(container.name)
+    for folder in folders:
+        (folder / "below").mkdir(exist_ok=True)
+    cgroup.file(container.name, "freezer", "freezer.state", "").write_text("FROZEN")
+    container.delete()
+    assert sweeper.drain()
+    assert not any(folder.exists() for folder in folders)
+
+
+def test_row_169_what_cannot_be_killed_is_named_and_given_up(start, impatient):
+    """As in a read that never ends. Here a dead process keeps its container, which one traces."""
+    container = start("sleep 60 & wait", init=False)
+    with Traced(processes.members(container.pid)[-1]):
+        with pytest.raises(HostError, match=r"process .*\(sleep, state Z\).* cannot be killed"):
+            container.delete()
+        assert container.delete().signal == signal.SIGKILL

@@ -162,6 +162,8 @@ def test_row_109_mounts_are_private_and_bring_no_devices_or_set_user_ids(found):
         assert not mount.propagation, mount.target
         if mount.target in DECLARED:
             assert {"nosuid", "nodev"} <= mount.options, mount.target
+    (root,) = (mount for mount in found.mounts if mount.target == "/")
+    assert "nodev" in root.options
 
 
 def test_row_110_devices_are_the_harmless_ones(found):
@@ -171,7 +173,7 @@ def test_row_110_devices_are_the_harmless_ones(found):
 
 
 def test_row_110_a_device_in_an_image_cannot_be_opened(prober, entered):
-    """As root crun takes `nodev` away from the mount of `/`; the cgroup's list of devices holds."""
+    """For two reasons: the mount of `/` takes none, and the cgroup's list of devices."""
     if entered.is_rootless:
         pytest.skip("an ordinary user can make no device; the mount in their namespace takes none")
     with prober.live() as live:
