@@ -67,9 +67,11 @@ def has_digest(path: Path | str, digest: str, folder: int | None = None) -> bool
         fd = os.open(path, flags, dir_fd=folder)
     except OSError:
         return False
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        return False
     with os.fdopen(fd, "rb") as file:
-        is_regular = stat.S_ISREG(os.fstat(fd).st_mode)
-        return is_regular and f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}" == digest
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}" == digest
 
 
 def _opened(cache: int) -> int:

@@ -36,7 +36,7 @@ from ..store.snapshots import Active, Snapshot
 from ..store.store import Store
 from . import site, volatile
 from .cancel import Cancel
-from .events import OnNamed, Watch
+from .events import Watch
 from .given import Extras, Given
 from .inputs import Placer
 from .workplace import Workplace
@@ -116,7 +116,7 @@ def run_and_freeze(
             given.check_read()
             rootfs.unmount()
             given.check_layer(rootfs.active.upper)
-            return freeze(place.store, rootfs.active, title, Clamp(started, epoch), watch.named)
+            return freeze(place.store, rootfs.active, title, Clamp(started, epoch), watch)
         except (StepFailed, Interrupted):
             rootfs.unmount()
             if not _is_left(rootfs.active, given, watch):
@@ -133,7 +133,7 @@ def _is_left(active: Active, given: Given, watch: Watch) -> bool:
     """Whether what a failed command has written is kept; not so if a secret is in it."""
     try:
         given.check_layer(active.upper)
-    except StepFailed:
+    except ContainerKernelError:
         return False
     return watch.left(active)
 
@@ -167,16 +167,21 @@ def freeze(
     active: Active,
     created_by: str,
     clamp: Clamp,
-    on_named: OnNamed = lambda chain_id: None,
+    watch: Watch | None = None,
 ) -> Snapshot:
-    """Make the layer that ``active`` holds permanent; on disk when this returns."""
+    """Make the layer that ``active`` holds permanent; on disk when this returns.
+
+    Raises:
+        Interrupted: ``watch`` was cancelled before all of it was hashed.
+    """
     volatile.drop(active.upper)
-    keeper = HeaderKeeper()
+    keeper = HeaderKeeper(watch.cancel.check) if watch else HeaderKeeper()
     diff_id, size = tree_digest(
         active.upper, idmap=store.idmap, userxattr=store.userxattr, clamp=clamp, hasher=keeper
     )
     headers = b"".join(keeper.headers)
-    with _beside(lambda: on_named(extend_chain(active.parent, diff_id))):
+    named = watch.named if watch else lambda chain_id: None
+    with _beside(lambda: named(extend_chain(active.parent, diff_id))):
         return store.snapshots.commit(active, diff_id, size, created_by, headers=headers)
 
 

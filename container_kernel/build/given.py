@@ -7,11 +7,13 @@ None of it is ever in a layer: around to mount on are in the init layer, and val
 from __future__ import annotations
 
 import os
+import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import BadArguments, InputNotFound
+from ..folders import walk
 from ..record import record
 from ..runtime import attach, uplink
 from ..runtime.attach import Around, Attached
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from .step import Shell
     from .workplace import Workplace
 
+_CLOCK_TICK_NS = 20_000_000  # the host kernel stamps files with a clock that is so much behind
 AGENT = "/run/ssh-agent"
 """Where the ssh agent's socket is in a step."""
 
@@ -64,6 +67,7 @@ class Given:
     def __init__(self, place: Workplace, command: Command) -> None:
         self._place = place
         self._command = command
+        self._since_ns = time.time_ns() - _CLOCK_TICK_NS
         self._stack = ExitStack()
         extras = command.extras
         self.values = {name: secrets.find(name, place.grants) for name in extras.secrets}
@@ -129,9 +133,16 @@ class Given:
                     )
 
     def check_layer(self, upper: Path) -> None:
-        """That nothing of this is in the layer."""
+        """That no secret is in the layer, nor was left in a cache.
+
+        Raises:
+            StepFailed: one is.
+        """
         if self.values:
-            secrets.check_layer(upper, self.values)
+            from . import leaks  # for those who have secrets
+
+            leaks.clean_caches(self._command.caches, self.values, self._since_ns)
+            leaks.check_layer(upper, self.values, self._place.store)
 
     def close(self) -> None:
         """Take it all back."""
@@ -146,7 +157,7 @@ class Given:
 def _last_change_ns(top: str) -> int:
     """When something at or below ``top`` was changed last; of this no user can say otherwise."""
     latest = os.lstat(top).st_ctime_ns
-    for here, folders, files in os.walk(top):
+    for here, folders, files in walk(top):
         for name in (*folders, *files):
             with suppress(FileNotFoundError):
                 latest = max(latest, os.lstat(os.path.join(here, name)).st_ctime_ns)

@@ -11,6 +11,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 from typing import IO, Protocol
@@ -78,7 +79,8 @@ class Folder:
 
     def walk(self, source: str) -> Iterator[Entry]:
         """The source itself and everything below it, sorted; links are not followed."""
-        fd = self._open(source, os.O_PATH)
+        with _there(source):
+            fd = self._open(source, os.O_PATH)
         try:
             mode = os.fstat(fd).st_mode
         finally:
@@ -90,7 +92,8 @@ class Folder:
     def open(self, source: str, entry: Entry) -> BufferedReader:
         """A regular file's bytes."""
         path = os.path.join(source, entry.path) if entry.path else source
-        return os.fdopen(self._open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
+        with _there(path):
+            return os.fdopen(self._open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
 
     def digest(self, sources: tuple[str, ...]) -> Digest:
         """Name the content of ``sources``: paths, kinds, permissions, bytes; not times."""
@@ -111,20 +114,27 @@ class Folder:
             return file.read()
 
     def _below(self, source: str, prefix: str) -> Iterator[Entry]:
-        fd = self._open(os.path.join(source, prefix) if prefix else source, os.O_RDONLY)
-        try:
-            for name in sorted(os.listdir(fd), key=os.fsencode):
-                info = os.stat(name, dir_fd=fd, follow_symlinks=False)
-                path = f"{prefix}/{name}" if prefix else name
-                if stat.S_ISLNK(info.st_mode):
-                    yield Entry(path, info.st_mode, os.readlink(name, dir_fd=fd))
-                elif stat.S_ISDIR(info.st_mode):
-                    yield Entry(path, info.st_mode)
-                    yield from self._below(source, path)
-                elif stat.S_ISREG(info.st_mode):
-                    yield Entry(path, info.st_mode)
-        finally:
-            os.close(fd)
+        for entry in self._listed(os.path.join(source, prefix) if prefix else source):
+            path = f"{prefix}/{entry.path}" if prefix else entry.path
+            yield Entry(path, entry.mode, entry.link)
+            if stat.S_ISDIR(entry.mode):
+                yield from self._below(source, path)
+
+    def _listed(self, path: str) -> list[Entry]:
+        """What of a folder can be in a layer, by name."""
+        found = []
+        with _there(path):
+            fd = self._open(path, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                for name in sorted(os.listdir(fd), key=os.fsencode):
+                    mode = os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode
+                    if stat.S_ISLNK(mode):
+                        found.append(Entry(name, mode, os.readlink(name, dir_fd=fd)))
+                    elif stat.S_ISDIR(mode) or stat.S_ISREG(mode):
+                        found.append(Entry(name, mode))
+            finally:
+                os.close(fd)
+        return found
 
     def _open(self, path: str, flags: int) -> int:
         return syscalls.open_in_root(self._fd, path, flags)
@@ -141,6 +151,18 @@ class Folder:
             os.close(fd)
         place = self._what if parent == "." else parent
         return f"{place} holds: {', '.join(names) or 'nothing'}"
+
+
+@contextmanager
+def _there(path: str) -> Iterator[None]:
+    """Whatever goes away while it is read is an error of whoever took it away."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        raise InputNotFound(
+            f"{path} changed while it was read: {error.strerror}",
+            hint="run the cell again when nothing writes there",
+        ) from error
 
 
 _NOTEBOOK = "the notebook's folder"

@@ -81,9 +81,11 @@ class Maker:
         command = install.command(files, env)
         try:
             snapshot = self._run_command(progress, step, command, watch)
+            return snapshot, install.taken()
         except StepFailed as error:
             raise install.explained(error) from error
-        return snapshot, install.taken()
+        finally:
+            install.close()
 
     def _run_command(
         self,
@@ -150,7 +152,7 @@ class Maker:
                 self._place_copies(step, placer, workdir, inputs)
             rootfs.unmount()
             clamp = Clamp(started, progress.epoch)
-            return freeze(self._store, rootfs.active, step.title, clamp, watch.named)
+            return freeze(self._store, rootfs.active, step.title, clamp, watch)
         except BaseException:
             rootfs.discard()
             raise

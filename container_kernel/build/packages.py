@@ -42,7 +42,9 @@ class Installation:
         self._step = resolved.pinned(step, locked.inputs) if locked else step
         self._store = place.store
         self._journal = journal
+        self._host = place.host
         self._told = place.host.new_folder("told")
+        self._host.keep_in_memory(self._told, place.store.idmap.to_disk(0))
         self._downloads = self._store.cache_folder(_CACHES.get(step.manager, step.manager))
 
     def command(self, requirements: Mapping[str, Path], env: Mapping[str, str]) -> Command:
@@ -66,6 +68,10 @@ class Installation:
             binds=binds,
             caches={f"{CACHE}/{self._downloads.name}": self._downloads, TOLD: self._told},
         )
+
+    def close(self) -> None:
+        """Forget what was told."""
+        self._host.unbind(self._told)
 
     def taken(self) -> list[Input]:
         """What was installed, kept by its digest from now on.

@@ -8,7 +8,7 @@ from ..oci.digest import Digest
 from ..oci.spec import Descriptor, History, ImageConfig, MediaType
 from ..record import field, record, replace
 from .events import Layer
-from .step import Copy, Packages, Step
+from .step import Copy, Packages, Shell, Step
 
 
 @record
@@ -86,12 +86,15 @@ class Trail:
         count = 0
         for (known, _), step in pairs:
             # Most often it is the very same one, and comparing the others takes its time.
-            if (known is not step and known != step) or _reads_inputs(step):
+            if (known is not step and known != step) or reads_files(step):
                 del self.known[count:]
                 break
             count += 1
         return count
 
 
-def _reads_inputs(step: Step) -> bool:
+def reads_files(step: Step) -> bool:
+    """Whether what it makes depends on files of the host too, which others change."""
+    if isinstance(step, Shell):
+        return bool(step.mounts)
     return isinstance(step, Copy) or (isinstance(step, Packages) and bool(step.files))

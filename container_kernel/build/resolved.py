@@ -196,8 +196,9 @@ def text(told: Path, name: str) -> str:
         return ""
     except OSError as error:
         raise ValueError(f"{name} is no file: {error.strerror}") from error
+    info = os.fstat(fd)
+    if not stat.S_ISREG(info.st_mode) or info.st_size > _MOST_BYTES:
+        os.close(fd)
+        raise ValueError(f"{name} is no file of less than {_MOST_BYTES >> 20} MiB")
     with os.fdopen(fd, "rb") as file:
-        info = os.fstat(fd)
-        if not stat.S_ISREG(info.st_mode) or info.st_size > _MOST_BYTES:
-            raise ValueError(f"{name} is no file of less than {_MOST_BYTES >> 20} MiB")
         return file.read(_MOST_BYTES).decode()

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from .. import syscalls
-from ..errors import BadArguments, StepFailed
+from ..errors import BadArguments
 from ..runtime.host import Host
 from .grants import Grants
 
@@ -23,7 +23,6 @@ FOLDER = "/run/secrets"
 MASKED = "***"
 _MOST_BYTES = 1 << 20
 _LEAST_MASKED = 4
-_SCANNED = 1 << 20
 
 
 def find(name: str, grants: Grants) -> bytes:
@@ -120,36 +119,3 @@ def _forms(value: bytes) -> set[str]:
     text = value.decode(errors="replace")
     lines = [text, text.strip(), *(line.strip() for line in text.splitlines())]
     return {line for line in lines if len(line) >= _LEAST_MASKED}
-
-
-def check_layer(upper: Path, values: dict[str, bytes]) -> None:
-    """That no secret is in a file of what is about to be frozen.
-
-    Raises:
-        StepFailed: one is.
-    """
-    needles = {name: value.strip() for name, value in values.items()}
-    for here, _, names in os.walk(upper):
-        for file in (os.path.join(here, name) for name in names):
-            if found := _holds(file, needles):
-                raise StepFailed(
-                    f"the step wrote the secret {found!r} to /{os.path.relpath(file, upper)}",
-                    exit_code=None,
-                    hint="nothing was frozen; remove the file at the end of the cell, or read "
-                    f"{FOLDER}/{found} in place of a copy",
-                )
-
-
-def _holds(file: str, needles: dict[str, bytes]) -> str | None:
-    if not stat.S_ISREG(os.lstat(file).st_mode):
-        return None
-    longest = max(map(len, needles.values()))
-    before = b""
-    with open(file, "rb") as content:
-        while data := content.read(_SCANNED):
-            window = before + data
-            for name, needle in needles.items():
-                if len(needle) >= _LEAST_MASKED and needle in window:
-                    return name
-            before = window[-longest:]
-    return None

@@ -16,8 +16,8 @@ from . import settings
 from .cancel import Cancel
 from .events import About, Image, Layer, OnEvent, Watch
 from .graph import Inputs, key_of, key_parts
-from .progress import Numbered, Progress, Trail
-from .step import Copy, Made, Packages, Setting, Shell, Step
+from .progress import Numbered, Progress, Trail, reads_files
+from .step import Copy, Made, Setting, Step
 
 if TYPE_CHECKING:
     from ..oci.spec import ImageConfig
@@ -207,7 +207,7 @@ class Solver:
         if isinstance(step, Copy) and step.from_stage:
             chain = str(self._stage_chain(step.from_stage))
             return Inputs(named={" ".join(step.sources): chain})
-        if not _reads_files(step):
+        if not reads_files(step):
             return Inputs()
         from .reads import inputs  # for those who read any
 
@@ -218,12 +218,6 @@ class Solver:
         from .make import Maker  # with all that runs steps, for the first that is not frozen
 
         return Maker(self._place, self._directory, self._stage_chain, self._ledger.journal)
-
-
-def _reads_files(step: Made) -> bool:
-    if isinstance(step, Shell):
-        return bool(step.mounts)
-    return isinstance(step, Copy) or (isinstance(step, Packages) and bool(step.files))
 
 
 def layer_of(

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from ..folders import walk
 from ..record import record
 
 
@@ -139,7 +140,7 @@ def _found(upper: Path, path: str) -> Iterator[Path]:
         return
     where = upper / folder.lstrip("/")
     if name == "**":
-        for here, _, names in os.walk(where):
+        for here, _, names in walk(where):
             yield from filter(_is_plain_file, (Path(here, one) for one in names))
     elif "*" in name:
         names = [one for one in os.listdir(where) if fnmatchcase(one, name)]

@@ -85,6 +85,7 @@ def launch(live: Live, given: KernelSpec | None = None) -> Launched:
         CellError: the image has nothing that could run a cell.
     """
     choice = choose(live, given)
+    live.renew_ipc()
     mailbox = Mailbox(Path(live.ipc_dir), str(live.ipc_mount))
     try:
         if isinstance(choice, str):

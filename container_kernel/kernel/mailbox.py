@@ -42,9 +42,10 @@ class Mailbox:
         """
         own = f"{self._prefix}-{name}"
         fd = os.open(own, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=self._fd)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise OSError("what the container left is no file")
         with os.fdopen(fd, "rb") as file:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise OSError("what the container left is no file")
             data = file.read(limit + 1)
         self.remove(name)
         if len(data) > limit:

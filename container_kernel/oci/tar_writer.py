@@ -121,11 +121,19 @@ class TarHasher(TarWriter):
 
 
 class HeaderKeeper(TarHasher):
-    """Also keeps the headers, one of ``headers`` for each entry: what a layer's files are."""
+    """Also keeps the headers, one of ``headers`` for each entry: what a layer's files are.
 
-    def __init__(self) -> None:
+    ``check`` is called for each block, and may raise: a hole of a terabyte is hashed for minutes.
+    """
+
+    def __init__(self, check: Callable[[], object] = lambda: None) -> None:
         super().__init__()
         self.headers: list[bytes] = []
+        self._check = check
+
+    def _hand_over(self, block: memoryview, used: int) -> memoryview:
+        self._check()
+        return super()._hand_over(block, used)
 
     def write(self, data: bytes) -> None:
         """Append an entry's header."""

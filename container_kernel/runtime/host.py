@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _WANTED_RUNTIMES = ("crun", "runc")
 _numbers = itertools.count(1)  # of the whole process: several hosts share one run folder
+_MOST_BYTES = 128 * 1024**2  # a value that goes from one stage to another has 64 MiB at most
+_MOST_FILES = 4096
 INSTALL = "sudo apt-get install -y"
 
 
@@ -75,6 +77,18 @@ class Host:
         folder.mkdir(mode=0o755, parents=True)
         return folder
 
+    def keep_in_memory(self, folder: Path, owner: int) -> None:
+        """Have a folder of ours empty, and not large; `unbind` takes it away.
+
+        It is for those that a container can write to: were it to fill the memory that all of them
+        share, nothing more could be started. ``owner`` is an id on disk.
+        """
+        if os.path.ismount(folder):
+            syscalls.umount(str(folder), syscalls.MNT_DETACH)
+        data = f"size={_MOST_BYTES},nr_inodes={_MOST_FILES},mode=700,uid={owner},gid={owner}"
+        flags = syscalls.MS_NOSUID | syscalls.MS_NODEV
+        syscalls.mount("tmpfs", str(folder), "tmpfs", flags, data)
+
     def once(self, key: Hashable, make: Callable[[], Path]) -> Path:
         """What ``make`` made the first time it was asked for ``key`` in this process."""
         if key not in self._made:
@@ -104,7 +118,7 @@ class Host:
         return target
 
     def unbind(self, target: Path) -> None:
-        """Undo `bind`."""
+        """Undo `bind`, or `keep_in_memory`."""
         with suppress(OSError):
             syscalls.umount(str(target), syscalls.MNT_DETACH)
         with suppress(OSError):

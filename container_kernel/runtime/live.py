@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import HostError, RebaseRefused
-from ..folders import remove_tree
 from ..oci.digest import Digest
 from ..record import replace
 from . import account, rebase, sweeper
@@ -89,13 +88,10 @@ class Live:
         except BaseException:
             self._give_back()
             raise
-        self.ipc_dir = host.new_folder("ipc")
-        self.ipc_mount = IPC
-        owner = store.idmap.to_disk(self.user.uid)
-        os.chown(self.ipc_dir, owner, owner)
-        self.ipc_dir.chmod(0o700)
-        self._binds.append(host.bind(self.ipc_dir, readonly=False))
-        self._mounts = (Mount.bind(work, WORK), Mount.bind(self._binds[-1], IPC))
+        self.ipc_dir, self.ipc_mount = host.new_folder("ipc"), IPC
+        self._binds.append(self.ipc_dir)
+        self.renew_ipc()
+        self._mounts = (Mount.bind(work, WORK), Mount.bind(self.ipc_dir, IPC))
 
     @property
     def config(self) -> ImageConfig:
@@ -259,6 +255,11 @@ class Live:
             ended, self._container = self._container, None
             ended.delete()
 
+    def renew_ipc(self) -> None:
+        """End what runs, with what it left in the folder shared with us."""
+        self.stop()
+        self._host.keep_in_memory(self.ipc_dir, self._store.idmap.to_disk(self.user.uid))
+
     def rebase(self, chain: Digest, config: ImageConfig) -> None:
         """Go over to an image that has more layers, under what runs here, which goes on.
 
@@ -345,7 +346,6 @@ class Live:
     def _forget(self) -> None:
         self.rootfs.discard()
         self._give_back()
-        remove_tree(self.ipc_dir)
 
     def _give_back(self) -> None:
         for bound in self._binds:

@@ -19,7 +19,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -330,15 +329,7 @@ def _remove_tree(path: Path) -> None:
     if not path.is_dir():
         path.unlink(missing_ok=True)
         return
-    with suppress(RecursionError):
-        remove_tree(path)
-    if path.exists():  # a step may make folders deeper than Python, or open files, can follow
-        subprocess.run(
-            ["rm", "-rf", "--", path],
-            check=False,
-            stderr=subprocess.DEVNULL,
-            env={"PATH": os.defpath},  # not the user's, which may begin anywhere
-        )
+    remove_tree(path)
 
 
 def cannot_write(folder: Path, error: OSError) -> StoreError:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from ..errors import ImageError, StoreError
+from ..folders import walk
 from ..oci import tar_header as tar
 from ..oci.changeset import tree_digest
 from ..oci.idmap import IdMap
@@ -229,7 +230,7 @@ def _differences(path: str, was: Entry, now: Entry) -> Iterator[Change]:
 def _suspects(snapshot: Snapshot) -> Iterator[Change]:
     """Files whose inode changed after the layer was frozen."""
     frozen_ns = (snapshot.folder / layer.RECORD).stat().st_ctime_ns
-    for folder, _, names in os.walk(snapshot.path):
+    for folder, _, names in walk(snapshot.path):
         for name in names:
             place = Path(folder, name)
             if place.lstat().st_ctime_ns > frozen_ns:

@@ -182,16 +182,16 @@ def _own(path: Path) -> int:
 
 
 def _blocks(path: Path, seen: set[int]) -> Iterator[int]:
-    try:
-        with os.scandir(path) as entries:
+    left = [os.fspath(path)]
+    while left:
+        with suppress(OSError), os.scandir(left.pop()) as entries:
             for entry in entries:
                 info = entry.stat(follow_symlinks=False)
-                if info.st_nlink > 1 and not entry.is_dir(follow_symlinks=False):
+                is_folder = entry.is_dir(follow_symlinks=False)
+                if info.st_nlink > 1 and not is_folder:
                     if info.st_ino in seen:
                         continue
                     seen.add(info.st_ino)
                 yield info.st_blocks * _SECTOR
-                if entry.is_dir(follow_symlinks=False):
-                    yield from _blocks(Path(entry.path), seen)
-    except OSError:
-        return
+                if is_folder:
+                    left.append(entry.path)

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from container_kernel.build import nets
+from container_kernel.build import leaks, nets
 from container_kernel.build.events import StepLog
 from container_kernel.build.graph import key_of, key_parts
 from container_kernel.build.secrets import Mask
 from container_kernel.build.site import Site
 from container_kernel.build.step import Base, Shell
 from container_kernel.errors import BadArguments, InputNotFound, StepFailed, UsageError
+from container_kernel.folders import remove_tree
 from container_kernel.oci.digest import Digest
 from container_kernel.oci.spec import ImageConfig
 from container_kernel.record import replace
@@ -198,12 +199,53 @@ def test_a_secret_of_a_failing_step_is_in_no_message(with_secrets):
 
 
 @pytest.mark.privileged
-def test_a_step_that_writes_a_secret_freezes_nothing(with_secrets):
-    with pytest.raises(StepFailed, match=r"wrote the secret 'named' to /root/.netrc"):
-        with_secrets.build(
-            "a", Shell("mkdir -p /root; cat /run/secrets/named > /root/.netrc", secrets=("named",))
-        )
-    assert with_secrets.output("ls /root/.netrc 2>&1 || true").startswith("ls: ")
+@pytest.mark.parametrize(
+    ("script", "where"),
+    [
+        ("mkdir -p /root; cat named > /root/.netrc", "/root/.netrc"),
+        ("tail -n 1 filed > /line", "/line"),
+        ("touch /$(cat plain)", "a name, a link or an attribute"),
+        ("ln -s $(cat kept) /link", "a name, a link or an attribute"),
+        ("cp named /kept/token", "its cache /kept"),
+        ("ln -s $(cat named) /kept/link", "its cache /kept"),
+    ],
+)
+def test_row_139_a_step_that_writes_a_secret_freezes_nothing(with_secrets, tmp_path, script, where):
+    names = ("named", "filed", "plain", "kept")
+    step = Shell(f"cd /run/secrets; {script}", secrets=names, cache=("/kept",))
+    with pytest.raises(StepFailed, match=rf"wrote the secret '\w+' to {where}"):
+        with_secrets.build("a", step)
+    assert len(with_secrets.image().layers) == 1
+    found = subprocess.run(["grep", "-rlF", CANARY, str(tmp_path / "store")], capture_output=True)
+    assert found.stdout == b""
+
+
+@pytest.mark.privileged
+def test_row_139_a_secret_is_found_however_deep(store, tmp_path):
+    fd = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("d", dir_fd=fd)
+        below = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    with open(os.open("deepest", os.O_WRONLY | os.O_CREAT, dir_fd=fd), "wb") as file:
+        file.write(bytes((1 << 20) - 5) + CANARY.encode())  # where two reads meet
+    os.close(fd)
+    with pytest.raises(StepFailed, match="wrote the secret 'it' to /d/d/d/d/"):
+        leaks.check_layer(tmp_path, {"it": CANARY.encode()}, store)
+    remove_tree(tmp_path / "d")
+    assert not (tmp_path / "d").exists()
+
+
+@pytest.mark.privileged
+def test_what_frames_every_key_is_no_secret(make_bench, settings):
+    key = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBg\n-----END PRIVATE KEY-----\n"
+    environ = {**settings.environ, "CONTAINER_KERNEL_SECRET_KEY": key}
+    bench = make_bench(replace(settings, environ=environ))
+    bench.build("base", Base("busybox"))
+    bench.build("a", Shell("grep -v MII /run/secrets/key > /frame", secrets=("key",)))
+    with pytest.raises(StepFailed, match="'key' to /body"):
+        bench.build("b", Shell("grep MII /run/secrets/key > /body", secrets=("key",)))
 
 
 @pytest.mark.privileged

@@ -20,6 +20,7 @@
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -290,6 +291,27 @@ static void cgroups(void)
     }
 }
 
+/* A tree as nobody makes one by hand: deeper than any path may be, names that are no text. */
+static void strange(long depth)
+{
+    char name[256], *value = calloc(1, 65536);
+    mkdir("deep", 0700);
+    if (chdir("deep") != 0)
+        return;
+    for (long level = 0; level < depth; level++)
+        if (mkdir("d", 0700) != 0 || chdir("d") != 0)
+            printf("level %ld errno %d\n", level, errno);
+    close(creat("bottom", 0600));
+    if (chdir("/") != 0)
+        return;
+    memset(name, '\377', 255);
+    name[255] = 0;
+    int file = creat(name, 0600);
+    printf("name errno %d\n", file < 0 ? errno : 0);
+    printf("xattr errno %d\n", fsetxattr(file, "user.large", value, 65536, 0) != 0 ? errno : 0);
+    printf("sparse errno %d\n", ftruncate(creat("sparse", 0600), 1L << 32) != 0 ? errno : 0);
+}
+
 int main(int count, char **words)
 {
     int is_bare = count > 2 && strcmp(words[count - 1], "--bare") == 0; /* it was meant to be without */
@@ -306,6 +328,8 @@ int main(int count, char **words)
         attempts();
     else if (strcmp(wanted, "fds") == 0)
         descriptors();
+    else if (strcmp(wanted, "strange") == 0)
+        strange(atol(words[2]));
     else if (strcmp(wanted, "cgroups") == 0)
         cgroups();
     else if (strcmp(wanted, "watch") == 0)
