@@ -21,12 +21,13 @@ def _remove_deep(path: str | os.PathLike[str]) -> None:
     """Cells make folders deeper than Python, or open files, can follow."""
     import subprocess
 
-    subprocess.run(
-        ["rm", "-rf", "--one-file-system", "--", path],
-        check=False,
-        stderr=subprocess.DEVNULL,
-        env={"PATH": os.defpath},  # not the user's, which may begin anywhere
-    )
+    with suppress(OSError):
+        subprocess.run(
+            ["rm", "-rf", "--one-file-system", "--", path],
+            check=False,
+            stderr=subprocess.DEVNULL,
+            env={"PATH": os.defpath},  # not the user's, which may begin anywhere
+        )
 
 
 def walk(top: str | os.PathLike[str]) -> Iterator[tuple[str, list[str], list[str]]]:

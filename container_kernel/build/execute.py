@@ -23,7 +23,7 @@ from ..errors import ContainerKernelError, Interrupted, RuntimeFailed, StepFaile
 from ..oci.changeset import Clamp, tree_digest
 from ..oci.digest import Digest, extend_chain
 from ..oci.tar_writer import HeaderKeeper
-from ..record import field, record
+from ..record import field, record, replace
 from ..runtime import profile
 from ..runtime.bundle import DEFAULT_PATH, ContainerSpec, Mount, Process
 from ..runtime.container import Container
@@ -43,6 +43,11 @@ from .workplace import Workplace
 
 _TAIL_LINES = 12
 _SCRIPT = "/run/step"
+_RAISES = {
+    "--pids": "c.ContainerKernel.build_pids raises the limit",
+    "--memory": "a step may use this host's memory but for a reserve, or what its "
+    "administrator allows: do less at once",
+}
 _LONGEST_ARGUMENT = 100_000  # the host kernel allows 128 KiB (MAX_ARG_STRLEN)
 
 
@@ -155,11 +160,13 @@ def _run_to_end(job: Job, title: str, watch: Watch) -> None:
         watch.log(f"network: {job.given.link.notice}\n")
     mask = job.given.mask
     try:
-        exit_ = _run(job, lambda text: log(mask(text)), watch.cancel)
+        container = _start(job)
+        exit_ = follow(container, lambda text: log(mask(text)), watch.cancel)
     finally:
         log(mask.rest())
     if exit_.status != 0:
-        raise _failure(title, exit_, tail.lines, job.given.link.refused())
+        hits = exit_.hits or container.pressure.hits("\n".join(tail.lines))
+        raise _failure(title, replace(exit_, hits=hits), tail.lines, job.given.link.refused())
 
 
 def freeze(
@@ -214,7 +221,7 @@ def _prepare(place: Workplace, parent: Digest, command: Command, given: Given) -
     return Rootfs(place.host, place.store, parent, init)
 
 
-def _run(job: Job, on_log: Callable[[str], None], cancel: Cancel) -> Exit:
+def _start(job: Job) -> Container:
     place, rootfs, given = job.place, job.rootfs, job.given
     here = place.site.through(given.link.env)
     files = here.texts(_codename(rootfs))
@@ -237,10 +244,9 @@ def _run(job: Job, on_log: Callable[[str], None], cancel: Cancel) -> Exit:
         pretend_ownership=place.store.idmap.squash,
     )
     try:
-        container = place.host.runtime.run(spec, init=False, merge_output=True)
+        return place.host.runtime.run(spec, init=False, merge_output=True)
     except RuntimeFailed as error:
         raise _no_start(rootfs, job.command, error) from error
-    return follow(container, on_log, cancel)
 
 
 def _process(job: Job, surroundings: Mapping[str, str]) -> Process:
@@ -344,8 +350,8 @@ def _site_folder(place: Workplace, files: Mapping[str, str]) -> Path:
 def _failure(title: str, exit_: Exit, tail: tuple[str, ...], refused: Sequence[str]) -> StepFailed:
     hits = [hit.clause for hit in exit_.hits if not exit_.out_of_memory or hit.flag != "--memory"]
     hint = "the steps before it are frozen; change this cell and run it again to go on"
-    if any(hit.flag == "--pids" for hit in exit_.hits):
-        hint = f"c.ContainerKernel.build_pids raises the limit; {hint}"
+    for hit in exit_.hits:
+        hint = f"{_RAISES[hit.flag]}; {hint}" if hit.flag in _RAISES else hint
     if refused:
         hits.append(f"its --net list refused {', '.join(refused)}")
         hint = f"if it is to reach them, add them to --net: {','.join(refused)}"

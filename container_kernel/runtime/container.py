@@ -12,17 +12,29 @@ import json
 import os
 import resource
 import signal
-import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from .. import syscalls
 from ..errors import HostError, RuntimeFailed
 from ..folders import remove_tree
 from ..record import replace
-from . import apparmor, bundle, ended, mount_point, processes, refusal, sealed, strays, sweeper
+from . import (
+    apparmor,
+    bundle,
+    ended,
+    mount_point,
+    processes,
+    refusal,
+    sealed,
+    spawn,
+    strays,
+    sweeper,
+)
 from .bundle import ContainerSpec, Process
 from .cgroup import CgroupParent, UsageCounters
 from .ended import Exit, Usage
@@ -31,7 +43,6 @@ from .limits import Limits
 from .pressure import Pressure
 from .traces import Traces
 
-_SANE_ENV = {"PATH": bundle.DEFAULT_PATH, "LC_ALL": "C.UTF-8"}
 _MOST_TRIES, _JOINS_WITHIN_S, _SOON_S = 3, 1.0, 0.01
 _THAWED_AFTER_S, _GIVEN_UP_AFTER_S = 2.0, 8.0
 _STAYS_WARM_S = 0.02  # see `CgroupParent.warm_up`: another grace period
@@ -79,6 +90,8 @@ class Container:
         self._counters: UsageCounters | None = None
         self._exit: Exit | None = None
         self._used: resource.struct_rusage | None = None
+        self.besides: list[Container] = []
+        """Those started beside it, of which some may have ended."""
         self._waiting = threading.Lock()
 
     def poll(self) -> Exit | None:
@@ -164,10 +177,10 @@ class Container:
     def _end(self) -> Exit:
         """Kill it, wherever it stands still: a frozen cgroup of v1 keeps even the killed."""
         self.kill()
-        exit_ = self.wait(_THAWED_AFTER_S)
+        exit_ = self._wait_with_besides(_THAWED_AFTER_S)
         if exit_ is None and self._cgroup is not None:
             self._cgroup.thaw(self.name)
-        exit_ = exit_ or self.wait(_GIVEN_UP_AFTER_S)
+        exit_ = exit_ or self._wait_with_besides(_GIVEN_UP_AFTER_S)
         if exit_ is None:
             self._exit = Exit(None, signal.SIGKILL)
             raise HostError(
@@ -175,6 +188,23 @@ class Container:
                 hint="it ends when the disk or server that it waits for answers; go on without it",
             )
         return exit_
+
+    def _wait_with_besides(self, timeout_s: float) -> Exit | None:
+        """The host kernel ends it when nobody else is left, and the others are our children too."""
+        end = time.monotonic() + timeout_s
+        while (exit_ := self.wait(_SOON_S)) is None and time.monotonic() < end:
+            for one in self.besides:
+                one.poll()
+        return exit_
+
+    @contextmanager
+    def deleted_on_failure(self) -> Iterator[None]:
+        """Nobody has it yet."""
+        try:
+            yield
+        except BaseException:
+            self.delete()
+            raise
 
     def _let_go(self) -> None:
         for fd in (self.stdout, self.stderr, self.pidfd):
@@ -231,6 +261,7 @@ class OciRuntime:
             if is_rootless and cgroup is None:
                 self._global.append("--cgroup-manager=disabled")
 
+    @refusal.of_the_host
     def run(
         self,
         spec: ContainerSpec,
@@ -267,26 +298,25 @@ class OciRuntime:
         pid_file = folder / "pid"
         argv = ["run", "--detach", "--bundle", str(folder), "--pid-file", str(pid_file), name]
         leftovers = (folder, self._state_dir / name)
-        with strays.starting:
-            try:
+        try:
+            with strays.starting:
                 stdout, stderr = self._spawn(argv, folder, stdin, merge_output=merge_output)
-            except RuntimeFailed:
-                sweeper.later(Traces(name, self.cgroup, leftovers).remove)
-                raise
-            container = Container(
-                int(pid_file.read_text()),
-                name,
-                stdout,
-                stderr,
-                limits=spec.limits,
-                cgroup=self.cgroup,
-                has_init=has_init,
-                leftovers=leftovers,
-                rootfs=spec.rootfs,
-            )
-        self._holder.from_outside(container.pid, spec.limits, has_init=has_init)
-        if self._is_crun and not self._is_rootless:  # which as root has lost this of our mount
-            mount_point.forbid_devices(container.pid)
+                container = _known(
+                    pid_file,
+                    (name, stdout, stderr),
+                    limits=spec.limits,
+                    cgroup=self.cgroup,
+                    has_init=has_init,
+                    leftovers=leftovers,
+                    rootfs=spec.rootfs,
+                )
+        except BaseException:
+            sweeper.later(Traces(name, self.cgroup, leftovers).remove)
+            raise
+        with container.deleted_on_failure():
+            self._holder.from_outside(container.pid, spec.limits, has_init=has_init)
+            if self._is_crun and not self._is_rootless:  # which as root has lost this of our mount
+                mount_point.forbid_devices(container.pid)
         return container
 
     def announce(self) -> None:
@@ -295,6 +325,7 @@ class OciRuntime:
             self._cools_at = time.monotonic() + _STAYS_WARM_S
             self.cgroup.warm_up()
 
+    @refusal.of_the_host
     def exec(
         self, container: Container, process: Process, *, stdin: int | None = None
     ) -> Container:
@@ -311,24 +342,22 @@ class OciRuntime:
         held = self._holder.on_exec(container.limits, has_init=container.has_init)
         spec_file.write_text(json.dumps(process.to_spec(held)))
         argv = ["exec", "--detach", "--process", str(spec_file), "--pid-file", str(pid_file)]
-        with strays.starting:
-            try:
+        try:
+            with strays.starting:
                 stdout, stderr = self._spawn_beside([*argv, container.name], folder, stdin)
-            except RuntimeFailed:
-                remove_tree(folder)
-                raise
-            pid = int(pid_file.read_text())
-            beside = Container(
-                pid,
-                name,
-                stdout,
-                stderr,
-                limits=container.limits,
-                leftovers=(folder,),
-                beside=container,
-                has_init=False,
-            )
-        self._holder.from_outside(beside.pid, container.limits, has_init=container.has_init)
+                beside = _known(
+                    pid_file,
+                    (name, stdout, stderr),
+                    limits=container.limits,
+                    leftovers=(folder,),
+                    beside=container,
+                )
+        except BaseException:
+            remove_tree(folder)
+            raise
+        container.besides = [*(one for one in container.besides if one.poll() is None), beside]
+        with beside.deleted_on_failure():
+            self._holder.from_outside(beside.pid, container.limits, has_init=container.has_init)
         return beside
 
     def _with_init(self, spec: ContainerSpec) -> ContainerSpec:
@@ -355,26 +384,22 @@ class OciRuntime:
         """Run the runtime to its end; return the reading ends of the container's output."""
         self.announce()
         log = folder / "log"
-        out_r, out_w = os.pipe()
-        err_r, err_w = (-1, os.dup(out_w)) if merge_output else os.pipe()
+        call = spawn.Call([*self._global, "--log", str(log), *argv], self._executable, log, stdin)
         try:
-            # close_fds: a folder that leaks into the runtime is a way out (CVE-2024-21626).
-            runtime = subprocess.Popen(
-                [*self._global, "--log", str(log), *argv],
-                executable=self._executable,
-                stdin=subprocess.DEVNULL if stdin is None else stdin,
-                stdout=out_w,
-                stderr=err_w,
-                close_fds=True,
-                env=_SANE_ENV,
-                cwd="/",
-            )
-            self.on_spawn()
-            returncode = runtime.wait()
+            return spawn.run(call, self.on_spawn, merge_output=merge_output)
         finally:
-            os.close(out_w)
-            os.close(err_w)
-        self._cools_at = time.monotonic() + _STAYS_WARM_S
-        if returncode == 0:
-            return out_r, err_r
-        raise refusal.of((self.path.name, argv[0]), returncode, log, {out_r, err_r} - {-1})
+            self._cools_at = time.monotonic() + _STAYS_WARM_S
+
+
+def _known(pid_file: Path, named: tuple[str, int, int], **more: Any) -> Container:
+    """The container whose first process an OCI runtime has noted; killed if we cannot have it."""
+    name, stdout, stderr = named
+    pid = int(pid_file.read_text())
+    try:
+        return Container(pid, name, stdout, stderr, **more)
+    except BaseException:
+        os.kill(pid, signal.SIGKILL)
+        strays.wait_for(pid)
+        for fd in {stdout, stderr} - {-1}:
+            os.close(fd)
+        raise

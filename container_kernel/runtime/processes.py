@@ -12,8 +12,17 @@ from .limits import clamped
 
 
 def members(pid: int) -> list[int]:
-    """The processes in the pid namespace of ``pid``, and whatever descends from them."""
-    namespace = _namespace(pid)
+    """The processes in the pid namespace of ``pid``, and whatever descends from them.
+
+    Raises:
+        ProcessLookupError: it has ended, though nobody has waited for it yet.
+    """
+    try:
+        namespace = _namespace(pid)
+    except PermissionError as error:
+        if stat_fields(f"/proc/{pid}/stat")[0] != "Z":
+            raise
+        raise ProcessLookupError(error.errno, "it has ended", error.filename) from error
     found, parents = {pid}, {}
     for name in filter(str.isdigit, os.listdir("/proc")):
         other = int(name)

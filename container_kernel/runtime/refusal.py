@@ -1,13 +1,19 @@
-"""Refusal: what an OCI runtime said when it did not start something."""
+"""Refusal: why something was not started: what an OCI runtime said, or the host kernel."""
 
 from __future__ import annotations
 
+import errno
+import functools
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
-from ..errors import RuntimeFailed
+from ..errors import HostError, RuntimeFailed
+
+_Given = ParamSpec("_Given")
+_Made = TypeVar("_Made")
 
 _NO_NAMESPACE = r"(?is)(unshare|clone|namespace).*no space left on device"
 _ALLOW_NAMESPACES = (
@@ -15,15 +21,17 @@ _ALLOW_NAMESPACES = (
     "can: sudo sysctl user.max_net_namespaces=15000 (container-kernel doctor names the kind)"
 )
 
+_ALLOW_FILES = "close some kernels, or allow this process more open files: ulimit -n 1024"
 
-def of(argv: tuple[str, str], returncode: int, log: Path, outputs: Iterable[int]) -> RuntimeFailed:
-    """The error; ``outputs`` are the pipes it wrote to, which are closed."""
+
+def of(argv: Sequence[str], returncode: int, log: Path, outputs: Iterable[int]) -> RuntimeFailed:
+    """The error; ``outputs`` are the pipes it wrote to, or -1."""
     said = log.read_text() if log.exists() else ""
     for fd in outputs:
-        os.set_blocking(fd, False)
-        said = said or _read_all(fd)
-        os.close(fd)
-    error = RuntimeFailed(argv, returncode, said)
+        if fd >= 0:
+            os.set_blocking(fd, False)
+            said = said or _read_all(fd)
+    error = RuntimeFailed((Path(argv[0]).name, *argv[1:]), returncode, said)
     if re.search(_NO_NAMESPACE, said):
         error.hint = _ALLOW_NAMESPACES
     return error
@@ -37,3 +45,20 @@ def _read_all(fd: int) -> str:
     except BlockingIOError:
         pass
     return b"".join(chunks).decode(errors="replace")
+
+
+def of_the_host(start: Callable[_Given, _Made]) -> Callable[_Given, _Made]:
+    """Have ``start`` raise a HostError where the host kernel refuses something on the way."""
+
+    @functools.wraps(start)
+    def told(*args: _Given.args, **kwargs: _Given.kwargs) -> _Made:
+        try:
+            return start(*args, **kwargs)
+        except OSError as error:
+            is_full = error.errno in (errno.EMFILE, errno.ENFILE)
+            raise HostError(
+                f"no container can be started: {error.strerror}",
+                hint=_ALLOW_FILES if is_full else "`container-kernel doctor` shows what is missing",
+            ) from error
+
+    return told

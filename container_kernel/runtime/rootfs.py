@@ -10,7 +10,7 @@ from .. import syscalls
 from ..oci.digest import Digest
 from ..record import replace
 from ..store.shelf import Shelf
-from . import overlay
+from . import overlay, refusal
 from .host import Host
 from .identity import read_file
 from .init_layer import InitLayer
@@ -30,6 +30,7 @@ class Rootfs:
     has. It can become a layer only by a copy, and is for what is thrown away.
     """
 
+    @refusal.of_the_host
     def __init__(
         self,
         host: Host,
@@ -64,11 +65,11 @@ class Rootfs:
                 self.path,
                 userxattr=store.userxattr,
             )
+            self._fd = _opened(self.path)
         except BaseException:
             if successor_of is None:
                 self._remove_active()
             raise
-        self._fd = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._is_mounted = True
 
     @property
@@ -144,3 +145,11 @@ class Rootfs:
         if self._capped is not None:
             overlay.unmount(self._capped)
         self._store.snapshots.remove(self.active)
+
+
+def _opened(root: Path) -> int:
+    try:
+        return os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        overlay.unmount(root)
+        raise

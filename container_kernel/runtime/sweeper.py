@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import functools
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 
 # In place of a queue.Queue, which takes another millisecond to import before a first container.
 _actions: deque[Callable[[], object]] = deque()
 _waiting = threading.Semaphore(0)
+_MOST_TRIES, _AGAIN_S = 3, 0.05
 
 
 def later(action: Callable[[], object]) -> None:
-    """Do it soon, after what was asked for before. It must not raise."""
+    """Do it soon, after what was asked for before; again, a few times, should it raise."""
     _actions.append(action)
     _waiting.release()
     _start()
@@ -31,11 +33,24 @@ def drain(timeout_s: float = 2.0) -> bool:
     return done.wait(timeout_s)
 
 
+def _try(action: Callable[[], object]) -> None:
+    """As when this process may open no more files for a while: then whoever sweeps our run folder
+    after us finds what is left.
+    """
+    for _ in range(_MOST_TRIES):
+        try:
+            action()
+        except OSError:
+            time.sleep(_AGAIN_S)
+        else:
+            return
+
+
 @functools.cache
 def _start() -> None:
     def sweep() -> None:
         while True:
             _waiting.acquire()
-            _actions.popleft()()
+            _try(_actions.popleft())
 
     threading.Thread(target=sweep, name="sweeper", daemon=True).start()

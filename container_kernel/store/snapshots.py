@@ -211,11 +211,11 @@ class Snapshots:
 
     def remove(self, active: Active) -> None:
         """Forget an active snapshot and what was written into it."""
-        _remove_tree(active.path)
         try:
-            os.close(active.lock)
-        except OSError:
-            pass
+            _remove_tree(active.path)
+        finally:
+            with suppress(OSError):
+                os.close(active.lock)
 
     def walk(self) -> list[Snapshot]:
         """Every committed snapshot, in no useful order; damaged ones are passed over."""
@@ -338,6 +338,11 @@ def cannot_write(folder: Path, error: OSError) -> StoreError:
         return StoreError(
             f"the file system of {error.filename or folder} cannot lock files",
             hint="set CONTAINER_KERNEL_HOME to a folder on a local disk",
+        )
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return StoreError(
+            f"cannot open {error.filename or folder}: {error.strerror}",
+            hint="close some kernels, or allow this process more open files: ulimit -n 1024",
         )
     return StoreError(
         f"cannot write {error.filename or folder}: {error.strerror}",

@@ -168,3 +168,14 @@ def test_no_core_is_dumped_and_timers_and_queues_are_bounded(kernel):
 @pytest.mark.parametrize("magic", ["%limits {}", "%%run {} true"])
 def test_a_value_that_is_none_is_named_with_what_is_expected(kernel, magic, flags, expected):
     assert expected in failure(kernel, magic.format(flags))
+
+
+def test_row_41_what_a_cell_shares_with_the_kernel_is_small_and_a_session_of_its_own(kernel):
+    """It was part of what all containers of a kernel are started from, and as large as memory."""
+    said = failure(kernel, "dd if=/dev/zero of=/run/container-kernel/x bs=1M count=300 || exit 1")
+    assert "No space left" in said
+    assert kernel.text("%%run echo another").strip() == "another"
+    assert kernel.run("%limits --restart --pids 99")[0]["status"] == "ok"
+    assert kernel.text("echo a new one; ls /run/container-kernel | grep -c '^x$'").split() == [
+        *("a", "new", "one", "0")
+    ]

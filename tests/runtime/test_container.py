@@ -20,6 +20,7 @@ from container_kernel.runtime.bundle import ContainerSpec, Process
 from container_kernel.runtime.host import find_tool
 from container_kernel.runtime.limits import Limits
 from container_kernel.runtime.rootfs import Rootfs
+from tests.kernel.conftest import until
 
 pytestmark = pytest.mark.privileged
 FEW = Limits(pids=64)
@@ -300,6 +301,7 @@ def test_row_169_what_somebody_else_has_frozen_is_thawed_and_its_cgroups_go(star
 def test_row_169_what_cannot_be_killed_is_named_and_given_up(start, impatient):
     """As in a read that never ends. Here a dead process keeps its container, which one traces."""
     container = start("sleep 60 & wait", init=False)
+    until(lambda: len(processes.members(container.pid)) == 2)
     with Traced(processes.members(container.pid)[-1]):
         with pytest.raises(HostError, match=r"process .*\(sleep, state Z\).* cannot be killed"):
             container.delete()
