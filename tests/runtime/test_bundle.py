@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -14,7 +17,8 @@ from container_kernel.runtime.bundle import ContainerSpec, Mount, Process
 from container_kernel.runtime.cgroup import CgroupParent
 from container_kernel.runtime.limits import Held, Limits, hold
 
-SCHEMAS = Path("/usr/share/gocode/src/github.com/opencontainers/runtime-spec/schema")
+GOCODE = Path("/usr/share/gocode/src")
+SCHEMAS = GOCODE / "github.com/opencontainers/runtime-spec/schema"
 """Where Debian's package golang-github-opencontainers-specs-dev has the spec's own schemas."""
 PROCESS = Process(args=("true",), env={"PATH": "/bin"}, uid=1000, gid=1000, groups=(4,))
 RUN = ContainerSpec(
@@ -73,6 +77,44 @@ def test_row_119_the_schema_would_find_a_mistake(schema):
     config = RUN.to_json(BARE)
     config["process"]["user"]["uid"] = "root"
     assert [error.json_path for error in schema.iter_errors(config)] == ["$.process.user.uid"]
+
+
+@pytest.fixture(scope="module")
+def validator(tmp_path_factory):
+    """The checks of `oci-runtime-tool validate`, compiled; ten seconds the first time."""
+    library = GOCODE / "github.com/opencontainers/runtime-tools/validate"
+    if shutil.which("go") is None or not library.is_dir():
+        pytest.skip(
+            "golang-go and golang-github-opencontainers-runtime-tools-dev are not installed"
+        )
+    program = tmp_path_factory.mktemp("validator") / "validate"
+    cache = Path(__file__).parents[2] / "build/go"
+    goes = {"GO111MODULE": "off", "GOPATH": str(GOCODE.parent), "GOCACHE": str(cache)}
+    argv = ["go", "build", "-o", program, Path(__file__).with_name("validate.go")]
+    subprocess.run(argv, env={**os.environ, **goes}, check=True)
+    return program
+
+
+@pytest.mark.slow
+def test_row_119_the_bundles_pass_oci_runtime_tool(validator, tmp_path):
+    """Its version of the spec has another name, and it wants the root inside of the bundle."""
+    folders = []
+    for kind in SPECS.keys() - {"apparmor"}:
+        for cgroup in (CgroupParent("/container-kernel/x", 1), None):
+            folder = tmp_path / f"{kind.replace(' ', '-')}-{cgroup is not None}"
+            spec = replace(SPECS[kind], rootfs=folder / "rootfs")
+            bundle.write(folder, spec, hold(spec.limits, cgroup, "c1", nproc=True, data=True))
+            (folder / "rootfs").mkdir()
+            file = folder / "config.json"
+            file.write_text(file.read_text().replace('"1.0.2"', '"1.0.2-dev"'))
+            folders.append(folder)
+    bad = tmp_path / "bad"
+    shutil.copytree(folders[0], bad)
+    file = bad / "config.json"
+    file.write_text(file.read_text().replace("RLIMIT_CORE", "RLIMIT_COAR"))
+    done = subprocess.run([validator, *folders, bad], capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert {line.split()[0] for line in lines if line.startswith("/")} == {str(bad)}, done.stdout
 
 
 @pytest.mark.parametrize("kind", SPECS)
