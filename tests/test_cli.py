@@ -350,6 +350,14 @@ def test_a_home_that_cannot_be_written_is_exit_code_4(cli, settings):
 
 
 @pytest.mark.privileged
+def test_row_46_a_home_of_nobody_and_no_place_for_temporary_files_are_no_hindrance(cli, settings):
+    lost = {"HOME": "/nowhere", "TMPDIR": "/nowhere", "XDG_RUNTIME_DIR": "/nowhere"}
+    argv = ("exec", "--image", "busybox", "--", "echo", "works")
+    done = command(*argv, cwd=cli.folder, env={**settings.environ, **lost})
+    assert (done.returncode, done.stdout) == (0, "works\n"), done.stderr
+
+
+@pytest.mark.privileged
 def test_a_runtime_that_is_not_there_is_exit_code_3(settings):
     environ = {**settings.environ, "CONTAINER_KERNEL_RUNTIME": "nowhere"}
     done = command("exec", "--image", "busybox", "--", "true", env=environ)

@@ -133,7 +133,10 @@ def export(source: Source, name: str, output: str | None) -> Path:
             remove_tree(target)
         draft.rename(target)
     except OSError as error:
-        raise CellError(f"{target} cannot be written: {error.strerror}") from error
+        raise CellError(
+            f"{target} cannot be written: {error.strerror}",
+            hint="free space there, or choose another place with -o",
+        ) from error
     finally:
         remove_tree(draft) if draft.is_dir() else draft.unlink(missing_ok=True)
     return target

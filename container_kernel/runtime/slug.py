@@ -84,7 +84,10 @@ def make(store: Store, image_digest: Digest, path: Path, format: str = SQUASHFS)
             digest = Digest("sha256:" + hashlib.file_digest(file, "sha256").hexdigest())
         draft.replace(path)
     except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror}") from error
+        raise UsageError(
+            f"{path} cannot be written: {error.strerror}",
+            hint="free space there, or choose another place with -o",
+        ) from error
     finally:
         draft.unlink(missing_ok=True)
     return digest

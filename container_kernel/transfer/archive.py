@@ -103,7 +103,10 @@ def _draft(path: Path) -> Path:
 
 
 def _cannot_write(path: Path, error: OSError) -> UsageError:
-    return UsageError(f"{path} cannot be written: {error.strerror}")
+    return UsageError(
+        f"{path} cannot be written: {error.strerror}",
+        hint="free space there, or choose another place with -o",
+    )
 
 
 class _Output(Protocol):

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ from container_kernel.errors import (
 from container_kernel.errors import StepFailed as StepFailedError
 from container_kernel.kernel.magics import build_items
 from container_kernel.record import replace
+from container_kernel.runtime import sweeper
 
 pytestmark = pytest.mark.privileged
 
@@ -461,6 +463,44 @@ def test_a_full_disk_is_named_and_loses_nothing(tiny):
     (disk / "ballast").unlink()
     bench.build("c", Shell("echo c > /c"))
     assert bench.output("cat /a /c") == "kept\nc\n"
+
+
+def test_row_36_scratch_that_a_full_disk_cannot_hold_twice_is_lost_to_nobody(tiny):
+    """%freeze copies it: for that the disk is too full, until there is more room."""
+    bench, disk = tiny
+    bench.build("base", Base("busybox"))
+    live = bench.workbench.live(on_event=bench.events.append, cancel=Cancel())
+    live.start(["/bin/sh", "-c", "head -c 4m /dev/zero > ~/large"]).wait()
+    before = len(list((disk / "home/active").iterdir()))
+    with pytest.raises(StoreError, match=r"cannot be copied: No space left(?s:.*)free space"):
+        bench.workbench.freeze("kept:1")
+    assert len(list((disk / "home/active").iterdir())) == before
+    syscalls.mount("tmpfs", str(disk), "tmpfs", syscalls.MS_REMOUNT, "size=32m")
+    assert len(bench.workbench.freeze("kept:1").layers) == 2
+
+
+def test_row_42_what_cannot_be_copied_is_said_and_what_is_deep_is_removed(tiny):
+    bench, disk = tiny
+    bench.build("base", Base("busybox"))
+    live = bench.workbench.live(on_event=bench.events.append, cancel=Cancel())
+    deep = "cd ~; i=0; while [ $i -lt 30 ]; do mkdir {0}; cd {0}; i=$((i+1)); done"
+    live.start(["/bin/sh", "-c", deep.format("d" * 200)]).wait()
+    with pytest.raises(CellError, match="cannot be copied: File name too long"):
+        bench.workbench.freeze("kept:1")
+    bench.workbench.close()
+    assert sweeper.drain()
+    assert list((disk / "home/active").iterdir()) == []
+
+
+def test_row_42_an_interrupt_is_heard_while_a_hole_is_hashed(bench, unique):
+    """A file of a terabyte without content is as long to a hasher as any other."""
+    cancel = Cancel()
+    threading.Timer(0.7, cancel.set).start()
+    begun = time.monotonic()
+    with pytest.raises(Interrupted):
+        bench.build("a", Shell(f"{unique}\ntruncate -s 1024g /hole"), cancel=cancel)
+    assert time.monotonic() - begun < 20
+    assert len(bench.image().layers) == 1
 
 
 @pytest.mark.slow

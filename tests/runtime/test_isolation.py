@@ -125,6 +125,12 @@ def test_row_106_interfaces_of_the_host_kernel_are_refused(found, name):
     assert found.pairs("calls")[str(_number(name))] == EPERM
 
 
+def test_row_134_ciphers_of_the_host_kernel_are_out_of_reach(found):
+    """AF_ALG (CVE-2026-31431), also where the upper half of the number is not zero."""
+    attempts = found.pairs("attempts")
+    assert {attempts["socket-38"], attempts["high-socket-38"]} == {EAFNOSUPPORT}
+
+
 def test_row_107_masked_paths_are_empty_however_they_are_reached(found):
     content = found.pairs("content")
     assert set(content.values()) == {"0"}

@@ -23,9 +23,9 @@ STRACE = ("strace", "-f", "-qq", "--seccomp-bpf", "-o", "/dev/null")
 FAULTS = (
     *(("fsync", error, 25) for error in ("EIO", "ENOSPC")),
     *(("syncfs", error, 4) for error in ("EIO", "ENOSPC")),
-    *(("rename", error, 12) for error in ("EIO", "ENOSPC", "EPERM")),
+    *(("rename", error, 12) for error in ("EIO", "ENOSPC", "EDQUOT", "EPERM")),
     *(("mkdir", error, 40) for error in ("EIO", "ENOSPC", "EPERM")),
-    *(("pwrite64", error, 40) for error in ("EIO", "ENOSPC")),
+    *(("pwrite64", error, 40) for error in ("EIO", "ENOSPC", "EDQUOT")),
     *(("link,linkat,symlink,symlinkat", error, 12) for error in ("EIO", "ENOSPC", "EPERM")),
     *(("unlink,unlinkat,rmdir", error, 40) for error in ("EIO", "EPERM")),
     *(("ftruncate", "EIO", 8), ("utimensat", "EIO", 20), ("chmod,fchmod,chown", "EPERM", 20)),
