@@ -186,13 +186,16 @@ def kernel(text: str) -> str:
 
 
 def folder(text: str) -> str:
-    """An absolute path of a folder inside the container.
+    """A folder inside the container that a cache can be mounted on.
 
     Raises:
-        ValueError: it is relative or has ``..`` in it.
+        ValueError: it is relative, has ``..`` in it, or is the host kernel's or ours.
     """
+    from ..runtime import mounts
+
     if not text.startswith("/") or ".." in text.split("/"):
         raise ValueError("an absolute path such as /root/.cache")
+    mounts.folder(text)
     return text
 
 

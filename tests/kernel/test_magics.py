@@ -230,6 +230,8 @@ WRONG = {
     "%%build --secret ../x\nx": "a name of letters",
     "%%build --device /dev/../etc\nx": "the path of a device",
     "%%build --cache var\nx": "an absolute path such as /root/.cache, found 'var'",
+    "%%build --cache /proc/x\nx": "a target outside /proc, /sys, /dev, /run, found",
+    "%%build --cache /\nx": "a target outside",
     "%%build --name ''\nx": "--name",
     "%%sh": "empty body",
     "%%sh --fresh\nx": "has no flag --fresh",
