@@ -155,3 +155,16 @@ def settings(shared_home, oci_runtime):
         "CONTAINER_KERNEL_RUNTIME": oci_runtime,
     }
     return config.load(environ)
+
+
+@pytest.fixture
+def canary(tmp_path):
+    """A folder of the host that everybody may write to; it stays as it is."""
+    folder = tmp_path / "canary"
+    folder.mkdir()
+    folder.chmod(0o777)
+    tmp_path.chmod(0o755)
+    (folder / "file").write_text("untouched")
+    (folder / "file").chmod(0o666)
+    yield folder
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {"file": "untouched"}

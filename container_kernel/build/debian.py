@@ -188,7 +188,7 @@ def _repository(
         with Archives(downloads) as archives:
             for one in locked:
                 archives.link(one["file"], folder / one["file"])
-    except FileNotFoundError:
+    except OSError:  # not there, or something else is
         return False
     stanzas = []
     for one in locked:

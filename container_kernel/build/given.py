@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -121,12 +122,13 @@ class Given:
         Raises:
             InputNotFound: somebody changed it meanwhile, be it back again.
         """
-        inputs = self._command.extras.inputs
+        inputs, now_ns = self._command.extras.inputs, time.time_ns()
         for wish, mount in zip(self._attached.wishes, self._attached.mounts, strict=True):
             if wish.kind == "path" and not wish.is_writable:
                 info = os.stat(mount.source)
                 is_it = (info.st_dev, info.st_ino) == inputs.inodes[wish.target]
-                if not is_it or _last_change_ns(mount.source) >= inputs.since_ns:
+                changes = _changes_ns(mount.source)
+                if not is_it or any(inputs.since_ns <= one <= now_ns for one in changes):
                     raise InputNotFound(
                         f"{wish.source} changed while the step could read it",
                         hint="nothing was frozen; run the cell again when nothing writes there",
@@ -154,14 +156,13 @@ class Given:
         return bound
 
 
-def _last_change_ns(top: str) -> int:
-    """When something at or below ``top`` was changed last; of this no user can say otherwise."""
-    latest = os.lstat(top).st_ctime_ns
+def _changes_ns(top: str) -> Iterator[int]:
+    """When each thing at or below ``top`` was changed last; of this no user can say otherwise."""
+    yield os.lstat(top).st_ctime_ns
     for here, folders, files in walk(top):
         for name in (*folders, *files):
             with suppress(FileNotFoundError):
-                latest = max(latest, os.lstat(os.path.join(here, name)).st_ctime_ns)
-    return latest
+                yield os.lstat(os.path.join(here, name)).st_ctime_ns
 
 
 def _device(path: str, place: Workplace) -> str:

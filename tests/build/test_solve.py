@@ -498,7 +498,11 @@ def test_row_42_an_interrupt_is_heard_while_a_hole_is_hashed(bench, unique):
     threading.Timer(0.7, cancel.set).start()
     begun = time.monotonic()
     with pytest.raises(Interrupted):
-        bench.build("a", Shell(f"{unique}\ndd if=/dev/null of=/hole bs=1M seek=1048576 count=0"), cancel=cancel)
+        bench.build(
+            "a",
+            Shell(f"{unique}\ndd if=/dev/null of=/hole bs=1M seek=1048576 count=0"),
+            cancel=cancel,
+        )
     assert time.monotonic() - begun < 20
     assert len(bench.image().layers) == 1
 

@@ -33,18 +33,6 @@ DEB = b"a package"
 DIGEST = sha256(DEB).hexdigest()
 
 
-@pytest.fixture
-def canary(tmp_path):
-    """A folder of the host that everybody may write to; it stays as it is."""
-    folder = tmp_path / "canary"
-    folder.mkdir()
-    folder.chmod(0o777)
-    tmp_path.chmod(0o755)
-    (folder / "file").write_text("untouched")
-    yield folder
-    assert {path.name: path.read_text() for path in folder.iterdir()} == {"file": "untouched"}
-
-
 # ---------------------------------------------------------------- what a step tells of packages
 
 

@@ -105,6 +105,9 @@ class LocalLive:
     def ipc_mount(self):
         return str(self.ipc_dir)
 
+    def renew_ipc(self):
+        """Nothing: the folder is one of the host's own, and names in it are never used again."""
+
     @property
     def chain_id(self):
         return self.number
