@@ -7,6 +7,7 @@ hashed for the cache key is hashed again as it is copied.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -90,10 +91,17 @@ class Folder:
             yield from self._below(source, "")
 
     def open(self, source: str, entry: Entry) -> BufferedReader:
-        """A regular file's bytes."""
+        """A regular file's bytes.
+
+        Raises:
+            IsADirectoryError: it is a folder.
+        """
         path = os.path.join(source, entry.path) if entry.path else source
-        with _there(path):
-            return os.fdopen(self._open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
+        fd = self._open(path, os.O_RDONLY | os.O_NONBLOCK)
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        return os.fdopen(fd, "rb")
 
     def digest(self, sources: tuple[str, ...]) -> Digest:
         """Name the content of ``sources``: paths, kinds, permissions, bytes; not times."""
@@ -103,7 +111,7 @@ class Folder:
             for entry in self.walk(source):
                 named.entry(entry)
                 if stat.S_ISREG(entry.mode):
-                    with self.open(source, entry) as file:
+                    with _there(entry.path), self.open(source, entry) as file:
                         named.bytes(hashlib.file_digest(file, "sha256"))
         return named.digest
 
@@ -273,7 +281,9 @@ class Placer:
                 os.close(fd)
         else:
             content = hashlib.sha256()
-            with folder.open(source, entry) as file:
+            with _there(entry.path):
+                file = folder.open(source, entry)
+            with file:
                 self.write(file, target, mode, content)
             return content
         return None
