@@ -23,27 +23,17 @@ from .. import syscalls
 from ..errors import HostError, RuntimeFailed
 from ..folders import remove_tree
 from ..record import replace
-from . import (
-    apparmor,
-    bundle,
-    ended,
-    mount_point,
-    processes,
-    refusal,
-    sealed,
-    spawn,
-    strays,
-    sweeper,
-)
+from . import apparmor, bundle, mount_point, processes, refusal, sealed, spawn, strays, sweeper
 from .bundle import ContainerSpec, Process
 from .cgroup import CgroupParent, UsageCounters
-from .ended import Exit, Usage
+from .ended import Exit, Usage, describe
 from .holder import Holder
 from .limits import Limits
 from .pressure import Pressure
 from .traces import Traces
 
 _MOST_TRIES, _JOINS_WITHIN_S, _SOON_S = 3, 1.0, 0.01
+_TOO_EARLY = ("setns(", "fail startup")
 _THAWED_AFTER_S, _GIVEN_UP_AFTER_S = 2.0, 8.0
 _STAYS_WARM_S = 0.02  # see `CgroupParent.warm_up`: another grace period
 _numbers = itertools.count(1)  # of the whole process: several runtimes share one state folder
@@ -108,7 +98,7 @@ class Container:
                 strays.known.discard(self.pid)
                 code, limit = os.waitstatus_to_exitcode(status), self.memory_bytes
                 hits = self.pressure.hits() if code else ()
-                self._exit = ended.describe(code, hits, limit, has_init=self.has_init)
+                self._exit = describe(code, hits, limit, has_init=self.has_init)
             return self._exit
 
     def usage(self) -> Usage | None:
@@ -374,7 +364,8 @@ class OciRuntime:
             try:
                 return self._spawn(argv, folder, stdin)
             except RuntimeFailed as error:
-                if "setns(" not in error.stderr or time.monotonic() > end:
+                is_early = any(words in error.stderr for words in _TOO_EARLY)
+                if not is_early or time.monotonic() > end:
                     raise
                 time.sleep(_SOON_S)
 
