@@ -8,13 +8,15 @@ import json
 import os
 import subprocess
 import tarfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import zstandard
 
-from container_kernel.errors import ImageError
+from container_kernel.errors import ImageError, StoreError
 from container_kernel.oci.digest import Digest
+from container_kernel.store.store import Store
 from container_kernel.transfer.load import load
 from tests.transfer.layouts import (
     ARCHITECTURE,
@@ -27,6 +29,7 @@ from tests.transfer.layouts import (
     layer_tar,
     text,
 )
+from tests.store.whole import wait_for_a_tick
 
 pytestmark = pytest.mark.privileged
 
@@ -337,6 +340,26 @@ def test_a_known_tree_does_not_vouch_for_other_bytes(store, tmp_path, place):
     (tmp_path / "liar").mkdir()
     with pytest.raises(ImageError, match="unpacks to"):
         load(liar.finish().write(tmp_path / "liar"), store)
+
+
+@pytest.mark.parametrize("is_changed", [False, True], ids=["touched", "changed"])
+def test_what_is_loaded_stands_on_what_its_own_blobs_vouch_for(store, tmp_path, place, is_changed):
+    """The layer below is there already, and nothing else tells any more what was in it."""
+    load(Layout(BASE).write(place), store)
+    for blob in [*store.content.walk()]:
+        store.content.delete(blob.digest)
+    (below,) = store.snapshots.walk()
+    wait_for_a_tick()
+    (below.path / "etc/motd").write_text("other" if is_changed else "hello")
+    os.utime(below.path / "etc/motd", (0, 0))
+    (tmp_path / "two").mkdir()
+    image = Layout(BASE, TOP).write(tmp_path / "two")
+    with closing(Store(store.home, store.idmap, userxattr=store.userxattr)) as another:
+        if is_changed:
+            with pytest.raises(StoreError, match=r"changed in the store \(/etc/motd\)"):
+                load(image, another)
+        else:
+            assert load(image, another)
 
 
 @pytest.mark.parametrize("kind", ["symlink", "fifo", "folder", "missing"])
