@@ -60,4 +60,9 @@ def stat_fields(file: str) -> list[str]:
 
 
 def _namespace(pid: int) -> str:
-    return os.readlink(f"/proc/{pid}/ns/pid")
+    try:
+        return os.readlink(f"/proc/{pid}/ns/pid")
+    except PermissionError:
+        if stat_fields(f"/proc/{pid}/stat")[0] in "ZX":  # it has ended: only root may still look
+            raise ProcessLookupError from None
+        raise

@@ -18,6 +18,7 @@ from container_kernel.errors import ImageError, StoreError
 from container_kernel.oci.digest import Digest
 from container_kernel.store.store import Store
 from container_kernel.transfer.load import load
+from tests.store.whole import wait_for_a_tick
 from tests.transfer.layouts import (
     ARCHITECTURE,
     INDEX,
@@ -29,7 +30,6 @@ from tests.transfer.layouts import (
     layer_tar,
     text,
 )
-from tests.store.whole import wait_for_a_tick
 
 pytestmark = pytest.mark.privileged
 
