@@ -283,6 +283,10 @@ WRONG = {
         set_layer_type("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"),
         "foreign.*layers are plain",
     ),
+    "nondistributable layer": (
+        set_layer_type("application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"),
+        "nondistributable.*layers are plain",
+    ),
     "encrypted layer": (set_layer_type(LAYER + "+gzip+encrypted"), "encrypted"),
     "erofs layer": (set_layer_type("application/vnd.erofs.layer.v1"), "erofs"),
     "declared gzip, is plain": (set_layer_type(LAYER + "+gzip"), "declared as gzip"),
