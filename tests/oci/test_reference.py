@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import random
+import shutil
+import subprocess
+
 import pytest
 
 from container_kernel.errors import ImageError
@@ -82,3 +86,46 @@ def test_the_default_tag_is_latest():
 def test_bad_references(text):
     with pytest.raises(ImageError, match="no image reference"):
         Reference.parse(text)
+
+
+HOSTS = ["", "localhost/", "localhost:5000/", "example.org/", "EXAMPLE.org:1/", "[::1]:5000/"]
+HOSTS += ["[fe80::1%eth0]/", "[::1/", "a.b./", "-a.org/", "a_b.org/", "a..b/", "xn--e1afmkfd.org/"]
+PARTS = ["a", "a/b", "a.b", "a__b", "a--b", "a.-b", "A", "a/B", "a//b", "a/", ".a", "a" * 240]
+PARTS += ["a" * 256, "\u0430", "a\uff0fb", "a\u200b", "0", "_a", "a_", "..", "a/../b", "f" * 64, ""]
+TAGS = ["", ":1", ":A.b-c_d", ":", ":-a", ":.a", ":" + "t" * 128, ":" + "t" * 129, ":\u0430"]
+DIGESTS = ["", "", "", f"@{DIGEST}", "@sha256:12", f"@{DIGEST.upper()}", "@"]
+NAMES = 200
+
+
+def names():
+    """References of all sorts, the same ones each time."""
+    chance = random.Random(102)
+    return ["".join(map(chance.choice, (HOSTS, PARTS, TAGS, DIGESTS))) for _ in range(NAMES)]
+
+
+def refusal_of_skopeo(name):
+    """It reads a destination's name before it looks for the source, which is not there."""
+    argv = ["skopeo", "copy", "dir:/nonexistent", f"docker://{name}"]
+    said = subprocess.run(argv, capture_output=True, text=True, check=False).stderr
+    return "" if "/nonexistent/manifest.json" in said else said
+
+
+def refusal(name):
+    try:
+        Reference.parse(name)
+    except ImageError as error:
+        return error.message
+    return ""
+
+
+def test_row_102_names_get_the_verdict_that_skopeo_gives():
+    """But that we take a tag beside a digest, and no registry whose name no host can have."""
+    if shutil.which("skopeo") is None:
+        pytest.skip("skopeo is not installed")
+    refused = 0
+    for name in names():
+        ours, theirs = refusal(name), refusal_of_skopeo(name)
+        is_same = bool(ours) == bool(theirs)
+        assert is_same or "both a tag and digest" in theirs or "'a_b.org' is no registry" in ours
+        refused += bool(ours)
+    assert 20 < refused < NAMES - 20
