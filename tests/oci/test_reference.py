@@ -98,9 +98,13 @@ NAMES = 200
 
 
 def names():
-    """References of all sorts, the same ones each time."""
+    """References of all sorts, the same ones each time: about half of them are right."""
     chance = random.Random(102)
-    return ["".join(map(chance.choice, (HOSTS, PARTS, TAGS, DIGESTS))) for _ in range(NAMES)]
+
+    def part(some):
+        return chance.choice(some if chance.random() < 0.3 else some[:2])
+
+    return ["".join(map(part, (HOSTS, PARTS, TAGS, DIGESTS))) for _ in range(NAMES)]
 
 
 def refusal_of_skopeo(name):
@@ -130,4 +134,4 @@ def test_row_102_names_get_the_verdict_that_skopeo_gives():
     differing = [one for one in verdicts if bool(one[1]) != bool(one[2])]
     assert [one for one in differing if not is_known_to_differ(*one)] == []
     assert len(differing) < NAMES / 10
-    assert NAMES / 10 < sum(bool(ours) for _, ours, _ in verdicts) < NAMES * 9 / 10
+    assert NAMES / 3 < sum(bool(ours) for _, ours, _ in verdicts) < NAMES * 2 / 3

@@ -115,6 +115,7 @@ def test_the_platform_of_this_host_is_chosen(store, place):
     other = layout.add(
         text({"schemaVersion": 2}), MANIFEST, platform={"os": "linux", "architecture": "s390x"}
     )
+    del layout.blobs[other["digest"]]  # an index may leave out what is for others
     ours = layout.descriptor | {"platform": {"os": "linux", "architecture": ARCHITECTURE}}
     nested = layout.add(
         text({"schemaVersion": 2, "mediaType": INDEX, "manifests": [other, ours]}), INDEX
