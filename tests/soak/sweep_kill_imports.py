@@ -1,4 +1,4 @@
-"""SIGKILL at the n-th call that changes the disk, in every process of an import, the boxes too.
+"""SIGKILL at every call that changes the disk, in every process of an import, the boxes too.
 
 A layer is either whole or not there, whoever was killed; the next import comes to its end, and then
 every tree is what its blob unpacks to and nothing is left of the first try.
@@ -6,7 +6,6 @@ every tree is what its blob unpacks to and nothing is left of the first try.
 
 from __future__ import annotations
 
-import collections
 import os
 import random
 import shutil
@@ -24,6 +23,7 @@ from container_kernel.store.reach import Reach
 from container_kernel.store.store import Store
 from container_kernel.transfer.load import load
 from container_kernel.transfer.restore import examine_imported
+from tests.soak import kills
 from tests.soak.stores import memory
 from tests.transfer.layouts import Layout, layer_tar
 
@@ -32,7 +32,6 @@ CALLS = (
     "write,pwrite64,rename,renameat,fsync,fdatasync,syncfs,link,linkat,symlinkat,unlink,unlinkat,"
     "rmdir,mkdir,mkdirat,mknodat,ftruncate,flock,utimensat,fchmod,fchown,fchownat,setxattr,fsetxattr"
 )
-_STRIDE = 67  # has no divisor with CASES: the sample is spread, and all have their turn
 _LOAD = f"""
 import sys
 sys.path[:] = {sys.path!r}
@@ -48,12 +47,14 @@ def opened() -> Iterator[Callable[[int, random.Random], None]]:
     with tempfile.TemporaryDirectory(prefix="ck-import-", dir=memory()) as name:
         folder = Path(name)
         image = image_in(folder / "i.tar")
-        points = count_calls(folder)
-        print(f"kill-imports: {points} calls to be killed at", flush=True)
-        assert points <= CASES, f"there are {points} calls"
+        log = folder / "calls"
+        assert run(folder, *kills.noting(CALLS, log)) == 0
+        points = kills.points(log)
+        print(f"kill-imports: {len(points)} calls to be killed at", flush=True)
+        assert len(points) <= CASES, f"there are {len(points)} calls"
 
         def case(number: int, chance: random.Random) -> None:
-            kill(folder, 1 + number * _STRIDE % CASES, image)
+            kill(folder, points[number % len(points)], image)
 
         yield case
 
@@ -76,24 +77,13 @@ def run(folder: Path, *before: str) -> int:
     """Import into a store that has nothing, in a process of its own."""
     home = folder / "home"
     shutil.rmtree(home, ignore_errors=True)
-    argv = ["strace", "-f", "-qq", *before, sys.executable, "-I", "-c", _LOAD]
-    argv += [str(home), str(folder / "i.tar")]
+    argv = [*before, sys.executable, "-I", "-c", _LOAD, str(home), str(folder / "i.tar")]
     return subprocess.run(argv, check=False, capture_output=True, timeout=60).returncode
 
 
-def count_calls(folder: Path) -> int:
-    """How many calls the busiest thread makes."""
-    log = folder / "calls"
-    assert run(folder, "-o", str(log), "-e", f"trace={CALLS}") == 0
-    lines = (line.split(maxsplit=1) for line in log.read_text().splitlines())
-    by_thread = collections.Counter(pid for pid, rest in lines if "resumed>" not in rest)
-    return max(by_thread.values())
-
-
-def kill(folder: Path, point: int, image: Digest) -> None:
+def kill(folder: Path, point: kills.Point, image: Digest) -> None:
     """Kill whoever comes to that call; nothing is half there, and the next one finishes."""
-    inject = f"inject={CALLS}:signal=KILL:when={point}"
-    run(folder, "-o", "/dev/null", "-e", f"trace={CALLS}", "-e", inject)
+    run(folder, *kills.killing(point))
     store = open_store(folder / "home")
     try:
         assert damages(store) == []
