@@ -46,12 +46,12 @@ def opened() -> Iterator[Callable[[int, random.Random], None]]:
         fill(folder / "full")
         log = folder / "calls"
         run(folder, *kills.noting(CALLS, log))
-        points = kills.points(log)
+        points, misses = kills.points(log), kills.Misses()
         print(f"kill-collect: {len(points)} calls to be killed at", flush=True)
         assert len(points) <= CASES, f"there are {len(points)} calls"
 
         def case(number: int, chance: random.Random) -> None:
-            kill(folder, points[number % len(points)])
+            kill(folder, points[number % len(points)], misses)
 
         yield case
 
@@ -82,9 +82,11 @@ def run(folder: Path, *before: str) -> None:
     subprocess.run(argv, check=False, capture_output=True, timeout=60)
 
 
-def kill(folder: Path, point: kills.Point) -> None:
+def kill(folder: Path, point: kills.Point, misses: kills.Misses) -> None:
     """Kill a collector there; then nothing that is needed is gone, and the next one finishes."""
-    run(folder, *kills.killing(point))
+    log = folder / "calls"
+    run(folder, *kills.killing(point, log))
+    misses.note(point, log)
     store = open_store(folder / "home")
     try:
         check_whole(store)

@@ -49,12 +49,12 @@ def opened() -> Iterator[Callable[[int, random.Random], None]]:
         image = image_in(folder / "i.tar")
         log = folder / "calls"
         assert run(folder, *kills.noting(CALLS, log)) == 0
-        points = kills.points(log)
+        points, misses = kills.points(log), kills.Misses()
         print(f"kill-imports: {len(points)} calls to be killed at", flush=True)
         assert len(points) <= CASES, f"there are {len(points)} calls"
 
         def case(number: int, chance: random.Random) -> None:
-            kill(folder, points[number % len(points)], image)
+            kill(folder, points[number % len(points)], misses, image)
 
         yield case
 
@@ -81,9 +81,11 @@ def run(folder: Path, *before: str) -> int:
     return subprocess.run(argv, check=False, capture_output=True, timeout=60).returncode
 
 
-def kill(folder: Path, point: kills.Point, image: Digest) -> None:
+def kill(folder: Path, point: kills.Point, misses: kills.Misses, image: Digest) -> None:
     """Kill whoever comes to that call; nothing is half there, and the next one finishes."""
-    run(folder, *kills.killing(point))
+    log = folder / "calls"
+    run(folder, *kills.killing(point, log))
+    misses.note(point, log)
     store = open_store(folder / "home")
     try:
         assert damages(store) == []

@@ -23,6 +23,7 @@ CALLS = (
 
 @contextmanager
 def opened() -> Iterator[Callable[[int, random.Random], None]]:
+    misses = kills.Misses()
     with site(in_memory=True) as place:
         points = all_points(place)
         print(f"kill-points: {len(points)} calls to be killed at", flush=True)
@@ -30,8 +31,11 @@ def opened() -> Iterator[Callable[[int, random.Random], None]]:
 
         def case(number: int, chance: random.Random) -> None:
             place.forget()
-            before = kills.killing(points[number % len(points)])
-            place.check_after(place.run("build", str(place.notebook), before=before).stderr)
+            point, log = points[number % len(points)], place.folder / "calls"
+            before = kills.killing(point, log)
+            said = place.run("build", str(place.notebook), before=before).stderr
+            misses.note(point, log)
+            place.check_after(said)
 
         yield case
 
