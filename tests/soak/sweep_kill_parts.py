@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from container_kernel.runtime.processes import stat_fields
 from tests.kernel.conftest import environ
 from tests.kernel.processes import (
     command,
@@ -58,16 +59,47 @@ def opened() -> Iterator[Callable[[int, random.Random], None]]:
         yield case
 
 
+class WatchedKernel(ServedKernel):
+    """A kernel whose processes are known by their beginning: numbers are given out again."""
+
+    def __init__(self, folder: Path, home: Path, runtime: str) -> None:
+        super().__init__(folder, home, runtime)
+        self.begun: dict[int, str] = {}
+        self.namespaces: set[str] = set()
+        self.cgroups: set[tuple[Path, int]] = set()
+        self.janitor = 0
+
+    def look(self) -> None:
+        """Remember what there is of it, to see that nothing is left."""
+        for pid in set(descendants(self.supervisor)) - self.begun.keys():
+            self.begun[pid] = beginning(pid)
+            self.namespaces |= namespaces(pid) - namespaces("self")
+            with contextlib.suppress(OSError):
+                self.cgroups |= own_cgroups(pid)
+        self.janitor = self.janitor or next(iter(self.janitors), 0)
+        self.begun.setdefault(self.janitor, beginning(self.janitor))
+
+    def left(self) -> list[object]:
+        self.family = [pid for pid, begun in self.begun.items() if beginning(pid) == begun]
+        self.janitor = self.janitor if self.janitor in self.family else 0
+        return super().left()
+
+
+def beginning(pid: int) -> str:
+    """When a process began, in ticks since the host did; nothing if it is gone."""
+    with contextlib.suppress(OSError, IndexError):
+        return stat_fields(f"/proc/{pid}/stat")[19]
+    return ""
+
+
 class Case:
     """One kernel, of which one part is killed once."""
 
     def __init__(self, folder: Path, home: Path, runtime: str, chance: random.Random) -> None:
-        self._start = lambda: ServedKernel(folder, home, runtime)
+        self._start = lambda: WatchedKernel(folder, home, runtime)
         self._chance = chance
         self._home = home
         self.kernel = self._start()
-        self.kernel.family, self.kernel.namespaces, self.kernel.cgroups = [], set(), set()
-        self.kernel.janitor = 0
 
     def run(self, victim: str, phase: str) -> None:
         kernel, told = self.kernel, f"{victim} while it should {phase}"
@@ -105,7 +137,7 @@ class Case:
         waits_until = time.monotonic() + self._chance.uniform(0, 0.5)
         end = time.monotonic() + SEEN_S
         while time.monotonic() < end:
-            self._look()
+            self.kernel.look()
             found = self._find(victim)
             is_time = victim == "runtime" or time.monotonic() > waits_until
             if found and is_time:
@@ -115,16 +147,6 @@ class Case:
             if not is_running(self.kernel.supervisor):
                 return
             time.sleep(0.001)
-
-    def _look(self) -> None:
-        """Remember what there is of the kernel, to see that nothing is left of it."""
-        kernel = self.kernel
-        for pid in set(descendants(kernel.supervisor)) - set(kernel.family):
-            kernel.family.append(pid)
-            kernel.namespaces |= namespaces(pid) - namespaces("self")
-            with contextlib.suppress(OSError):
-                kernel.cgroups |= own_cgroups(pid)
-        kernel.janitor = kernel.janitor or next(iter(kernel.janitors), 0)
 
     def _find(self, victim: str) -> list[int]:
         family = [pid for pid in descendants(self.kernel.supervisor) if is_running(pid)]
@@ -150,7 +172,7 @@ class Case:
             assert "Traceback" not in reply["evalue"], f"{told}: {reply}"
         replies = [self._reply(kernel.client.execute(f"echo {n}"), told) for n in range(2)]
         assert replies[-1]["status"] == "ok", f"{told}: {reply['status']}, then {replies}"
-        self._look()
+        self.kernel.look()
         kernel.client.shutdown()
         assert kernel.leaves_nothing(), f"{told}: left {kernel.left()}"
 
