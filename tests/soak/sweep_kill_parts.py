@@ -41,6 +41,7 @@ GRID = [(victim, phase) for phase in PHASES for victim in (*OUTER, *INNER)]
 random.Random(6).shuffle(GRID)
 CASES, SAMPLE = 5 * len(GRID) * len(RUNTIMES), 3
 ANSWERED_S, SEEN_S = 30, 3
+GONE_S = 30  # a sweep has what CPU others leave; the suite holds kernels to less
 FREEZE = "%%build --net none\n: {}\nmkdir /d; for i in $(seq 500); do echo $i >/d/$i; done"
 
 
@@ -108,7 +109,7 @@ class Case:
             request = self._begin(phase, victim)
             self._kill(victim)
             if victim in OUTER or phase == "stop":
-                assert kernel.leaves_nothing(), f"{told}: left {kernel.left()}"
+                assert kernel.leaves_nothing(GONE_S), f"{told}: left {kernel.left()}"
             else:
                 self._goes_on(request, told)
         finally:
@@ -174,7 +175,7 @@ class Case:
         assert replies[-1]["status"] == "ok", f"{told}: {reply['status']}, then {replies}"
         self.kernel.look()
         kernel.client.shutdown()
-        assert kernel.leaves_nothing(), f"{told}: left {kernel.left()}"
+        assert kernel.leaves_nothing(GONE_S), f"{told}: left {kernel.left()}"
 
     def _reply(self, request: str, told: str) -> dict:
         end = time.monotonic() + ANSWERED_S
