@@ -27,7 +27,7 @@ from tests.soak import kills
 from tests.soak.stores import memory
 from tests.transfer.layouts import Layout, layer_tar
 
-CASES, SAMPLE = 200, 3
+CASES, SAMPLE = 200, 2
 CALLS = (
     "write,pwrite64,rename,renameat,fsync,fdatasync,syncfs,link,linkat,symlinkat,unlink,unlinkat,"
     "rmdir,mkdir,mkdirat,mknodat,ftruncate,flock,utimensat,fchmod,fchown,fchownat,setxattr,fsetxattr"

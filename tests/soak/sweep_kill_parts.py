@@ -39,7 +39,7 @@ PHASES = ("start", "run", "freeze", "stop")
 RUNTIMES = ("crun", "runc")
 GRID = [(victim, phase) for phase in PHASES for victim in (*OUTER, *INNER)]
 random.Random(6).shuffle(GRID)
-CASES, SAMPLE = 5 * len(GRID) * len(RUNTIMES), 3
+CASES, SAMPLE = 5 * len(GRID) * len(RUNTIMES), 2
 ANSWERED_S, SEEN_S = 30, 3
 _TICKS = os.sysconf("SC_CLK_TCK")
 GONE_S = 30  # a sweep has what CPU others leave; the suite holds kernels to less

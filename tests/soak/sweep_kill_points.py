@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from tests.soak import kills
 from tests.soak.stores import Site, site
 
-CASES, SAMPLE = 1600, 3
+CASES, SAMPLE = 1600, 2
 CALLS = (
     "write,pwrite64,rename,renameat,renameat2,fsync,fdatasync,syncfs,link,linkat,symlink,unlink,"
     "unlinkat,rmdir,mkdir,mkdirat,mount,umount2,ftruncate,flock,utimensat,chmod,fchmod"

@@ -96,6 +96,21 @@ def test_a_docker_archive(store, tmp_path):
     assert len(trees(store, found[0][1])) == 2
 
 
+def test_two_images_of_a_docker_archive_are_two(store, tmp_path):
+    first, second = docker_archive(BASE, names=("a:1",)), docker_archive(TOP, names=("b:1",))
+    (other,) = json.loads(second.pop("manifest.json"))
+    other["Layers"] = ["other/layer.tar"]
+    second["other/layer.tar"] = second.pop("0/layer.tar")
+    listed = [*json.loads(first["manifest.json"]), other]
+    path = tmp_path / "image.tar"
+    path.write_bytes(layer_tar({**first, **second, "manifest.json": text(listed)}))
+    found = dict(load(path, store))
+    assert [trees(store, found[name]) for name in ("a:1", "b:1")] == [
+        [["etc", "etc/motd", "tmp"]],
+        [["etc", "etc/motd", "new"]],
+    ]
+
+
 def test_loading_twice_is_loading_once(store, place):
     layout = Layout(BASE, compress=True)
     first = load(layout.write(place), store)
