@@ -6,7 +6,6 @@ Fields this module does not know are kept in ``extra`` and written back.
 
 from __future__ import annotations
 
-import binascii
 import re
 from collections.abc import Mapping
 from typing import Any, Self
@@ -204,6 +203,8 @@ def _check_unread(fields: Fields, digest: Digest, size: int) -> None:
         fields.refuse("urls", "a list of URIs")
     if data is None:
         return
+    import binascii  # for those who have it
+
     try:
         found = binascii.a2b_base64(data, strict_mode=True)
     except (ValueError, TypeError):
