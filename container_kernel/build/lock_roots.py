@@ -21,11 +21,13 @@ from ..store.store import Store
 from . import lock
 
 
-def note(home: Path, notebook: Path, held: lock.Lock) -> None:
-    """Note in the store at ``home`` that the lock of ``notebook`` is used."""
+def note(store: Store, notebook: Path, held: lock.Lock) -> None:
+    """Note in the store that the lock of ``notebook`` is used, if things may go from it."""
+    if store.is_readonly:
+        return
     name = Digest.of(str(notebook).encode()).hex[:24]
     said = {"notebook": str(notebook), "packages": sorted(lock.packages(held))}
-    write_whole(home / LOCKS / f"{name}.json", json.dumps(said))
+    write_whole(store.home / LOCKS / f"{name}.json", json.dumps(said))
 
 
 def packages(store: Store) -> frozenset[str]:

@@ -73,7 +73,7 @@ def _ledger(store: Store, config: Config, around: Surroundings) -> Ledger:
         held = lock.read(notebook)
         if held is None:
             raise LockBroken(f"{notebook.name} has no lock: {lock.path_of(notebook).name}")
-        if not (around.is_twin or store.is_readonly):
-            lock_roots.note(store.home, notebook, held)
+        if not around.is_twin:
+            lock_roots.note(store, notebook, held)
     history = History(store.home, notebook) if notebook is not None else None
     return Ledger(Journal(store.home), history, held, must_match=not around.is_twin)

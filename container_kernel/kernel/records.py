@@ -66,7 +66,7 @@ def lock(command: Command, context: Context) -> None:
     if notebook is None:
         raise CellError("this kernel was told of no notebook, so there is no place for a lock")
     made = context.workbench.lock(on_event=context.screen.on_event, cancel=context.cancel)
-    lock_roots.note(context.workbench.store.home, notebook, made)
+    lock_roots.note(context.workbench.store, notebook, made)
     context.screen.show({"text/plain": write(made, notebook)})
 
 

@@ -149,7 +149,7 @@ def _env(config: Fields) -> tuple[str, ...]:
 
 def _check_unread(fields: Fields, config: Fields) -> None:
     """Of what we keep and do not use, other readers are to get what the spec says it is."""
-    if not isinstance(fields.rest.get("variant", ""), str):
+    if not isinstance(fields.rest.get("variant") or "", str):
         fields.refuse("variant", "a string")
     for key in ("Volumes", "ExposedPorts"):
         if not isinstance(config.rest.get(key) or {}, dict):

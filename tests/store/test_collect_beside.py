@@ -166,7 +166,7 @@ def locks(whole, digest):
 def test_a_lock_that_the_store_saw_keeps_what_it_names_when_its_notebook_is_moved(whole, kept):
     locked, loose = kept
     notebook = whole.home.parent / "moved.ipynb"
-    lock_roots.note(whole.home, notebook, lock_of(whole, f"sha256:{locked}"))
+    lock_roots.note(whole.store, notebook, lock_of(whole, f"sha256:{locked}"))
     assert lock_roots.packages(whole.store) == {locked}
     notebook.write_text("{}")  # it is there again, and its lock names something else
     lock.path_of(notebook).write_text(lock_of(whole, f"sha256:{loose}").to_text())
