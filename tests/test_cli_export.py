@@ -46,8 +46,8 @@ IMAGES["erofs"] = "image.erofs"
 
 
 @pytest.mark.parametrize("form", IMAGES)
-def test_the_image_of_a_notebook_is_exported_and_runs(env, notebook, tmp_path, form):
-    if form == "erofs" and os.geteuid():
+def test_the_image_of_a_notebook_is_exported_and_runs(env, entered, notebook, tmp_path, form):
+    if form == "erofs" and entered.is_rootless:
         done = command("export", form, notebook, "--stage", "main", env=env)
         assert done.returncode == 3
         assert "--format sqfs" in done.stderr

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import resource
+import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 
 from .limits import clamped
 
+_ENDS_WITHIN_S = 1.0
+
 
 def members(pid: int) -> list[int]:
     """The processes in the pid namespace of ``pid``, and whatever descends from them."""
-    namespace = _namespace(pid)
+    namespace = _namespace_of(pid)
     found, parents = {pid}, {}
     for name in filter(str.isdigit, os.listdir("/proc")):
         other = int(name)
@@ -59,10 +62,19 @@ def stat_fields(file: str) -> list[str]:
     return Path(file).read_text().rpartition(")")[2].split()
 
 
+def _namespace_of(pid: int) -> str:
+    """The same of one that is ours: where it may not be looked at, it is just ending."""
+    until = time.monotonic() + _ENDS_WITHIN_S
+    while True:
+        try:
+            return _namespace(pid)
+        except PermissionError:
+            if stat_fields(f"/proc/{pid}/stat")[0] in "ZX":
+                raise ProcessLookupError from None
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.001)
+
+
 def _namespace(pid: int) -> str:
-    try:
-        return os.readlink(f"/proc/{pid}/ns/pid")
-    except PermissionError:
-        if stat_fields(f"/proc/{pid}/stat")[0] in "ZX":  # it has ended: only root may still look
-            raise ProcessLookupError from None
-        raise
+    return os.readlink(f"/proc/{pid}/ns/pid")
