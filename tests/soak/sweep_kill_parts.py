@@ -67,7 +67,11 @@ class WatchedKernel(ServedKernel):
     """
 
     def __init__(self, folder: Path, home: Path, runtime: str) -> None:
-        super().__init__(folder, home, runtime)
+        try:
+            super().__init__(folder, home, runtime)
+        except BaseException:  # it did not answer in time: it is not to go on alone
+            self.kill(*descendants(self.server.pid))
+            raise
         self.begun: dict[int, str] = {}
         self.namespaces: set[str] = set()
         self.cgroups: set[tuple[Path, int]] = set()
