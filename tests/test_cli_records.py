@@ -1,6 +1,7 @@
 """The commands that lock, verify and explain, as their users call them."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -45,6 +46,18 @@ def test_a_locked_build_is_the_lock_or_an_error(cli):  # noqa: F811
     done = cli("run", "a.ipynb", "--locked")
     assert done.returncode == 1
     assert "step 1 is not in the lock" in done.stderr
+
+
+@pytest.mark.parametrize("oci_runtime", ["crun"], indirect=True)
+def test_the_store_knows_a_lock_also_where_it_was_moved_to(cli, settings):  # noqa: F811
+    path = write_notebook(cli.folder / "a.ipynb", *FINE)
+    assert cli("lock", "a.ipynb").returncode == 0
+    path.rename(cli.folder / "moved.ipynb")
+    (cli.folder / "a.lock.json").rename(cli.folder / "moved.lock.json")
+    assert cli("build", "moved.ipynb", "--locked").returncode == 0
+    notes = Path(settings.environ["CONTAINER_KERNEL_HOME"], "locks").iterdir()
+    known = [json.loads(note.read_text())["notebook"] for note in notes]
+    assert {str(cli.folder / name) for name in ("a.ipynb", "moved.ipynb")} <= {*known}
 
 
 def test_a_lock_travels_in_the_notebook_and_comes_out_again(cli):  # noqa: F811

@@ -3,11 +3,12 @@
 import json
 import sqlite3
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from tests.store.whole import Whole, flip, wait_for_a_tick
-from tests.test_cli import command
+from tests.test_cli import command, write_notebook
 
 pytestmark = pytest.mark.privileged
 
@@ -89,6 +90,27 @@ def test_a_damaged_image_hides_no_other(cli, whole):
     layers = {one["name"]: one["layers"] for one in json.loads(done.stdout)["images"]}
     assert layers == {"one:1": None, "three:1": 1, "two:1": 1}
     assert "damaged" in cli("image", "list").stdout
+
+
+@pytest.mark.parametrize("by", ["+10y", "-10y"])
+def test_row_12_where_the_clock_is_ten_years_off_all_is_cached_and_whole(settings, tmp_path, by):
+    """Also what is built then; and of what is named or cached, nothing is too old to stay."""
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+    if library is None:
+        pytest.skip("libfaketime is not installed")
+    path = write_notebook(tmp_path / "n.ipynb", "%base busybox", "%%build --net none\ntouch /a")
+    home = {**settings.environ, "CONTAINER_KERNEL_HOME": str(tmp_path / "home")}
+    other = {**home, "LD_PRELOAD": str(library), "FAKETIME": by}
+    before = json.loads(command("build", path, "--json", env=home).stdout)["stages"]["main"]
+    after = json.loads(command("build", path, "--json", env=other).stdout)["stages"]["main"]
+    assert after["digest"] == before["digest"]
+    assert all(layer["cached"] for layer in after["layers"])
+    assert command("store", "collect", "--json", env=other).returncode == 0
+    write_notebook(path, "%base busybox", "%%build --net none\ntouch /b")
+    then = json.loads(command("build", path, "--json", env=other).stdout)["stages"]["main"]
+    now = json.loads(command("build", path, "--json", env=home).stdout)["stages"]["main"]
+    assert (now["digest"], now["layers"][1]["cached"]) == (then["digest"], True)
+    assert command("store", "check", "--full", env=home).returncode == 0
 
 
 def test_collect_says_what_and_why(cli, whole):

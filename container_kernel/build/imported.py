@@ -18,9 +18,9 @@ def guard(store: Store) -> None:
     """From now on freeze nothing on an imported layer that was changed in ``store``."""
 
     def examine(snapshot: Snapshot) -> list[Change] | None:
-        from ..store.reach import Reach
-        from ..transfer.restore import examine_imported
+        from ..transfer import restore  # for those whose imported layers were touched
 
-        return examine_imported(store, Reach(store))(snapshot)
+        restore.guard(store)
+        return store.snapshots.examine_imported(snapshot)
 
     store.snapshots.examine_imported = examine

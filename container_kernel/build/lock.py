@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -116,21 +115,13 @@ def read(notebook: Path) -> Lock | None:
     return None
 
 
-def packages(notebooks: Iterable[Path]) -> frozenset[str]:
-    """The digests, in hexadecimal, of the packages that the locks of ``notebooks`` name.
-
-    Only those of a kind that stores keep by digest. Notebooks and locks that are not there, or
-    cannot be read, name nothing.
-    """
+def packages(held: Lock) -> set[str]:
+    """The digests, in hexadecimal, of the packages it names that stores keep by digest."""
     found: set[str] = set()
-    for notebook in notebooks:
-        with suppress(OSError, ValueError, AttributeError, LockBroken):
-            if held := read(notebook):
-                for stage in held.stages.values():
-                    inputs = chain(stage.base_inputs, *(step.inputs for step in stage.steps))
-                    kept = (one["digest"] for one in inputs if one["kind"] == KEPT)
-                    found.update(Digest(digest).hex for digest in kept)
-    return frozenset(found)
+    for stage in held.stages.values():
+        inputs = chain(stage.base_inputs, *(step.inputs for step in stage.steps))
+        found.update(Digest(one["digest"]).hex for one in inputs if one["kind"] == KEPT)
+    return found
 
 
 def parse(text: str, where: str) -> Lock:

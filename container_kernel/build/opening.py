@@ -68,10 +68,12 @@ def _ledger(store: Store, config: Config, around: Surroundings) -> Ledger:
     notebook = around.notebook
     held = None
     if config.is_locked and notebook is not None:
-        from . import lock  # for those who are held to one
+        from . import lock, lock_roots  # for those who are held to one
 
         held = lock.read(notebook)
         if held is None:
             raise LockBroken(f"{notebook.name} has no lock: {lock.path_of(notebook).name}")
+        if not around.is_twin:
+            lock_roots.note(store, notebook, held)
     history = History(store.home, notebook) if notebook is not None else None
     return Ledger(Journal(store.home), history, held, must_match=not around.is_twin)

@@ -159,6 +159,7 @@ def _image(commands: Commands[Parser]) -> None:
     save.add_argument("image", metavar="IMAGE")
     save.add_argument("-o", "--output", metavar="FILE", required=True)
     save.add_argument("--format", choices=FORMATS, default=FORMATS[0])
+    save.add_argument("--layer", type=int, default=0, metavar="N", help="of a slug: only layer N")
     load = _command(verbs, "load", "image.load", "read images from an archive or OCI layout")
     load.add_argument("-i", "--input", metavar="FILE", required=True)
     load.add_argument("--as", dest="name", metavar="NAME", help="its name, whatever the file says")

@@ -99,7 +99,7 @@ def save(options: Options, report: Report) -> int:
         raise UsageError(f"the folder of {options.output} does not exist")
     store = open_store(report)
     digest = images.find(store, options.image)
-    images.save(store, digest, path, options.format, options.image)
+    images.save(store, digest, path, options.format, options.image, layer=options.layer)
     report.result({"digest": str(digest), "path": str(path)}, f"{digest}  {path}")
     return 0
 

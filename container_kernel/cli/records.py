@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..build import lock as locks
+from ..build import lock_roots
 from ..display import reasons, verdict
 from ..errors import LockBroken
 from ..kernel import records
@@ -43,6 +44,7 @@ def lock(options: Options, report: Report) -> int:
     with bench(path.parent, report, notebook=path) as built:
         built.build(path)
         made = built.workbench.lock(on_event=built.on_event, cancel=built.cancel)
+        lock_roots.note(built.workbench.store, path, made)
     if options.embed:
         document["metadata"].setdefault(locks.KEY, {})["lock"] = made.to_json()
         _write(path, document)

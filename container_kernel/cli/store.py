@@ -5,9 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
-from ..build import lock
+from ..build import lock_roots
 from ..display import store as shown
 from ..errors import StoreError
 from ..store.check import Finding, check
@@ -71,7 +70,7 @@ def collect_store(options: Options, report: Report) -> int:
         store,
         max_bytes=options.max_bytes,
         older_than_s=options.older_than,
-        locked=lock.packages(Path(path) for path, _ in store.index.rows("notebooks")),
+        locked=lock_roots.packages(store),
         dry_run=options.dry_run,
     )
     is_dry = options.dry_run

@@ -111,14 +111,25 @@ def remove(store: Store, names: Iterable[str]) -> list[str]:
 
 
 def save(
-    store: Store, digest: Digest, path: Path, form: str = "oci-archive", name: str | None = None
+    store: Store,
+    digest: Digest,
+    path: Path,
+    form: str = "oci-archive",
+    name: str | None = None,
+    *,
+    layer: int = 0,
 ) -> None:
-    """Write an image to ``path``, under ``name`` or the first of its names."""
+    """Write an image to ``path``, under ``name`` or the first of its names.
+
+    A slug may have only the n-th ``layer`` of it.
+    """
     from ..runtime import slug
 
     if form in slug.FORMATS:
-        slug.make(store, digest, path, form)
+        slug.make(store, digest, path, form, layer=layer)
         return
+    if layer:
+        raise BadArguments("only a slug has one layer alone", hint="add --format sqfs")
     from ..transfer import archive
 
     names = names_of(store, digest)

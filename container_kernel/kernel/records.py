@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..build import lock as locks
+from ..build import lock_roots
 from ..display import layers, reasons, verdict
 from ..errors import BadArguments, CellError, CommandFailed, NoBase
 from . import staleness
@@ -65,6 +66,7 @@ def lock(command: Command, context: Context) -> None:
     if notebook is None:
         raise CellError("this kernel was told of no notebook, so there is no place for a lock")
     made = context.workbench.lock(on_event=context.screen.on_event, cancel=context.cancel)
+    lock_roots.note(context.workbench.store, notebook, made)
     context.screen.show({"text/plain": write(made, notebook)})
 
 

@@ -177,7 +177,8 @@ def _image_save(command: Command, context: Context) -> None:
     *reference, file = command.args.words
     digest = _digest(reference[0] if reference else None, context)
     path = _path(file, context)
-    images.save(context.workbench.store, digest, path, command.args["format"])
+    form, layer = command.args["format"], command.args["layer"]
+    images.save(context.workbench.store, digest, path, form, layer=layer)
     context.screen.show({"text/plain": f"saved {digest} to {file}"})
 
 

@@ -33,6 +33,13 @@ class Fields:
             self.refuse(key, "a string")
         return value or ""
 
+    def needed(self, key: str) -> str:
+        """A string that is there and not empty."""
+        value = self.text(key)
+        if not value:
+            raise ImageError(f"{self.what}: {key} is missing")
+        return value
+
     def number(self, key: str) -> int:
         """A whole number that is there and not negative."""
         value = self.take(key)

@@ -88,11 +88,12 @@ class ImageConfig:
         rootfs = Fields(fields.take("rootfs"), "image config: rootfs", ("type", "diff_ids"))
         if rootfs.text("type") != "layers":
             raise ImageError("image config: rootfs is not of type 'layers'")
+        _check_unread(fields, config)
         return cls(
-            architecture=_required(fields, "architecture"),
-            os=_required(fields, "os"),
+            architecture=fields.needed("architecture"),
+            os=fields.needed("os"),
             created=fields.text("created"),
-            env=config.texts("Env"),
+            env=_env(config),
             workdir=config.text("WorkingDir"),
             user=config.text("User"),
             labels=config.mapping("Labels"),
@@ -139,8 +140,17 @@ class ImageConfig:
 _CONFIG_KEYS = ("Env", "WorkingDir", "User", "Labels", "Entrypoint", "Cmd")
 
 
-def _required(fields: Fields, key: str) -> str:
-    value = fields.text(key)
-    if not value:
-        raise ImageError(f"{fields.what}: {key} is missing")
-    return value
+def _env(config: Fields) -> tuple[str, ...]:
+    env = config.texts("Env")
+    if not all(pair.find("=") > 0 for pair in env):
+        config.refuse("Env", "a list of NAME=value")
+    return env
+
+
+def _check_unread(fields: Fields, config: Fields) -> None:
+    """Of what we keep and do not use, other readers are to get what the spec says it is."""
+    if not isinstance(fields.rest.get("variant") or "", str):
+        fields.refuse("variant", "a string")
+    for key in ("Volumes", "ExposedPorts"):
+        if not isinstance(config.rest.get(key) or {}, dict):
+            config.refuse(key, "an object")

@@ -26,7 +26,7 @@ class Platform:
         """Read it out of a parsed document."""
         fields = Fields(value, what, ("architecture", "os", "variant"))
         return cls(
-            fields.text("architecture"), fields.text("os"), fields.text("variant"), fields.rest
+            fields.needed("architecture"), fields.needed("os"), fields.text("variant"), fields.rest
         )
 
     def fields(self) -> dict[str, Any]:

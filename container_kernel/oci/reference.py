@@ -15,6 +15,7 @@ _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _PATH = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _MAX_NAME = 255
+_HEX = frozenset("0123456789abcdef")
 
 
 @record
@@ -73,6 +74,8 @@ class Reference:
             raise _bad(text, f"{registry!r} is no registry")
         if not _PATH.fullmatch(path):
             raise _bad(text, "a name has lower-case letters and digits, with ._- between them")
+        if len(path) == 64 and set(path) <= _HEX and not registry:
+            raise _bad(text, "64 hexadecimal digits are a digest")
         if len(name) > _MAX_NAME:
             raise _bad(text, f"a name has at most {_MAX_NAME} characters")
         return cls(registry, path, tag, digest)

@@ -6,6 +6,7 @@ Fields this module does not know are kept in ``extra`` and written back.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -40,6 +41,9 @@ class MediaType:
     MANIFESTS = frozenset((MANIFEST, DOCKER_MANIFEST))
     INDEXES = frozenset((INDEX, DOCKER_LIST))
     CONFIGS = frozenset((CONFIG, DOCKER_CONFIG))
+    LAYERS = frozenset(
+        (LAYER, LAYER_GZIP, LAYER_ZSTD, DOCKER_LAYER, DOCKER_LAYER_GZIP, DOCKER_LAYER_ZSTD)
+    )
 
 
 REF_NAME = "org.opencontainers.image.ref.name"
@@ -62,10 +66,12 @@ class Descriptor:
         known = ("mediaType", "digest", "size", "platform", "annotations")
         fields = Fields(value, what, known)
         platform = fields.take("platform")
+        digest, size = fields.digest("digest"), fields.number("size")
+        _check_unread(fields, digest, size)
         return cls(
-            media_type=fields.text("mediaType"),
-            digest=fields.digest("digest"),
-            size=fields.number("size"),
+            media_type=_media_type(fields),
+            digest=digest,
+            size=size,
             platform=None if platform is None else Platform.of(platform, f"{what}: platform"),
             annotations=fields.mapping("annotations"),
             extra=fields.rest,
@@ -176,6 +182,36 @@ class Index:
                 **present({"annotations": dict(self.annotations)}),
             }
         )
+
+
+_KNOWN = MediaType.MANIFESTS | MediaType.INDEXES | MediaType.CONFIGS | MediaType.LAYERS
+_RESTRICTED_NAME = "[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"  # RFC 6838, 4.2
+_URI = r"[A-Za-z][A-Za-z0-9+.-]*:\S+"
+
+
+def _media_type(fields: Fields) -> str:
+    text = fields.text("mediaType")
+    if text not in _KNOWN and not re.fullmatch(f"{_RESTRICTED_NAME}/{_RESTRICTED_NAME}", text):
+        fields.refuse("mediaType", "a media type")
+    return text
+
+
+def _check_unread(fields: Fields, digest: Digest, size: int) -> None:
+    """What we pass over, ``urls`` and ``data``, other readers use: it must not mislead them."""
+    urls, data = fields.rest.get("urls") or [], fields.rest.get("data")
+    if not isinstance(urls, list) or not all(re.fullmatch(_URI, str(url)) for url in urls):
+        fields.refuse("urls", "a list of URIs")
+    if data is None:
+        return
+    import binascii  # for those who have it
+
+    try:
+        found = binascii.a2b_base64(data, strict_mode=True)
+    except (ValueError, TypeError):
+        fields.refuse("data", "in base64")
+        return
+    if len(found) != size or Digest.of(found) != digest:
+        raise ImageError(f"{fields.what}: its data is not what its digest says")
 
 
 def _check_kind(

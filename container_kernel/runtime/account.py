@@ -59,6 +59,7 @@ def ordinary(store: Shelf, chain: Digest, wanted: str) -> Account:
 def environment(config: ImageConfig, user: User, more: Mapping[str, str]) -> dict[str, str]:
     """The variables of a process of ``user``; the image's, and ``more``, which win."""
     image_env = dict(pair.partition("=")[::2] for pair in config.env)
+    image_env.pop("", None)  # runc would not start it
     return {
         "PATH": DEFAULT_PATH,
         "LC_ALL": "C.UTF-8",

@@ -131,14 +131,18 @@ def _guide(stone: int, ranges: _Ranges, report: int, go: int) -> int:
                 if problem:
                     os.waitpid(stone, 0)
                     raise _MapRefused(problem, hint=subordinate.REMEDY)
+                os.waitpid(stone, 0)  # from here on the reaper is our own child
+                stone = 0
+                if not syscalls.readable([report], 0):
+                    break  # somebody killed it, and the reaper waits for us: it ends with `go`
             elif word == "reaper":
                 reaper = int(rest)
-                os.waitpid(stone, 0)  # from here on the reaper is our own child
                 os.write(go, b"p")
             elif word == "ready":
                 return reaper
             elif word == "failed":
-                os.waitpid(reaper or stone, 0)
+                if reaper or stone:
+                    os.waitpid(reaper or stone, 0)
                 raise HostError(rest, hint=_userns_remedy())
     raise HostError("the process that makes namespaces ended without a word")
 
@@ -185,7 +189,8 @@ def _cross(
             os.write(report, b"reaper %d\n" % reaper)
             os._exit(0)
         # The death signal follows the parent: wait until that is the supervisor.
-        os.read(go, 1)
+        if os.read(go, 1) != b"p":
+            os._exit(1)
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
         if syscalls.readable([alive], 0):
             os._exit(1)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import resource
+import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 
 from .limits import clamped
+
+_ENDS_WITHIN_S = 1.0
 
 
 def members(pid: int) -> list[int]:
@@ -17,12 +20,7 @@ def members(pid: int) -> list[int]:
     Raises:
         ProcessLookupError: it has ended, though nobody has waited for it yet.
     """
-    try:
-        namespace = _namespace(pid)
-    except PermissionError as error:
-        if stat_fields(f"/proc/{pid}/stat")[0] != "Z":
-            raise
-        raise ProcessLookupError(error.errno, "it has ended", error.filename) from error
+    namespace = _namespace_of(pid)
     found, parents = {pid}, {}
     for name in filter(str.isdigit, os.listdir("/proc")):
         other = int(name)
@@ -76,6 +74,20 @@ def stuck(pid: int) -> str:
 def stat_fields(file: str) -> list[str]:
     """The fields of proc_pid_stat(5) after the name: the state, the parent, and on."""
     return Path(file).read_text().rpartition(")")[2].split()
+
+
+def _namespace_of(pid: int) -> str:
+    """The same of one that is ours: where it may not be looked at, it is just ending."""
+    until = time.monotonic() + _ENDS_WITHIN_S
+    while True:
+        try:
+            return _namespace(pid)
+        except PermissionError:
+            if stat_fields(f"/proc/{pid}/stat")[0] in "ZX":
+                raise ProcessLookupError from None
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.001)
 
 
 def _namespace(pid: int) -> str:

@@ -1,10 +1,13 @@
-"""Slug: a whole image as one file that is mounted instead of unpacked.
+"""Slug: an image, or one layer of it, as one file that is mounted instead of unpacked.
 
 A SquashFS or EROFS of the image's root file system, with the image config behind it: the file
 system ends where its superblock says, and who mounts it does not see what follows. The same image
 gives the same bytes, so a slug has a known SHA-256.
 
     file system, padded to 4096 bytes | image config | its length (8 bytes) | mark (16 bytes)
+
+The slug of a layer has the layer as it lies in the store, with overlayfs's own marks for what it
+removes. It is mounted on the layers below it, which its config names and the store must have.
 
 A slug is read by the host kernel, which trusts file systems more than it should: mount only those
 whose maker or digest is known. ``PATH@sha256:…`` is checked before it is mounted.
@@ -27,10 +30,10 @@ from typing import BinaryIO
 
 from ..errors import HostError, ImageError, StoreError, UsageError
 from ..oci.changeset import encode
-from ..oci.digest import Digest
+from ..oci.digest import Digest, chain_id
 from ..oci.spec import ImageConfig
 from ..oci.strict_json import MAX_BYTES
-from ..record import record
+from ..record import record, replace
 from ..store.snapshots import Snapshot
 from ..store.store import Store
 from . import overlay
@@ -38,7 +41,7 @@ from .host import Host, find_tool
 
 SQUASHFS, EROFS = "sqfs", "erofs"
 FORMATS = (SQUASHFS, EROFS)
-_MARK = b"container-kernel"
+_MARK, _LAYER_MARK = b"container-kernel", b"container-layer\n"
 _PAGE = 4096
 _ZSTD_LEVEL = 3
 _TAIL = 8 + len(_MARK)
@@ -61,23 +64,29 @@ class Slug:
 # ---------------------------------------------------------------- making
 
 
-def make(store: Store, image_digest: Digest, path: Path, format: str = SQUASHFS) -> Digest:
-    """Write the image to the slug ``path``; returns the SHA-256 of the file.
+def make(
+    store: Store, image: Digest, path: Path, format: str = SQUASHFS, *, layer: int = 0
+) -> Digest:
+    """Write the image, or only its n-th ``layer``, to the slug ``path``; the SHA-256 of the file.
 
     Raises:
         HostError: the tool for it is not installed, or cannot keep owners here.
         StoreError: a layer is missing, or the tool failed.
     """
-    config = store.image_config(store.manifest(image_digest))
+    config = store.image_config(store.manifest(image))
     draft = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     try:
-        with _merged(store, config) as root:
-            if format == SQUASHFS:
-                _make_squashfs(store, root, draft)
-            else:
-                _make_erofs(store, root, draft, image_digest)
+        if layer:
+            config = _up_to(config, layer)
+            _make_layer(store, config, draft, format)
+        else:
+            with _merged(store, config) as root:
+                if format == SQUASHFS:
+                    _make_squashfs(store, root, draft)
+                else:
+                    _make_erofs(store, root, draft, image)
         with draft.open("r+b") as file:
-            _append(file, config.to_json())
+            _append(file, config.to_json(), _LAYER_MARK if layer else _MARK)
             file.flush()
             os.fsync(file.fileno())
             file.seek(0)
@@ -91,6 +100,35 @@ def make(store: Store, image_digest: Digest, path: Path, format: str = SQUASHFS)
     finally:
         draft.unlink(missing_ok=True)
     return digest
+
+
+def _up_to(config: ImageConfig, layer: int) -> ImageConfig:
+    """The image that ends with that layer."""
+    if not 0 < layer <= len(config.diff_ids):
+        raise UsageError(f"the image has no layer {layer}: it has {len(config.diff_ids)}")
+    return replace(config, diff_ids=config.diff_ids[:layer], history=())
+
+
+def _make_layer(store: Store, config: ImageConfig, draft: Path, format: str) -> None:
+    """From the layer's own folder: owners and marks are those on this disk."""
+    whole = store.image_chain(config)
+    tree = store.snapshots.chain(whole)[-1].path
+    if format == EROFS:
+        _make_erofs(store, tree, draft, whole)
+        return
+    _check_ids(store, "a slug of a layer", "make one of the whole image")
+    options = "-noappend -quiet -no-progress -mkfs-time 0 -root-time 0 -comp zstd"
+    argv = [str(_tool("mksquashfs", SQUASHFS)), str(tree), str(draft), *options.split()]
+    done = subprocess.run(argv, capture_output=True, check=False, env={})
+    _check(done.returncode, done.stderr, "mksquashfs")
+
+
+def _check_ids(store: Store, what: str, else_: str) -> None:
+    if not store.idmap.is_identity:
+        raise HostError(
+            f"{what} would have this user's ids instead of the image's",
+            hint=f"make it as root, or {else_}",
+        )
 
 
 @contextmanager
@@ -153,13 +191,9 @@ def _newest(root: Path) -> int:
     return min(int(found), 0xFFFFFFFF)
 
 
-def _make_erofs(store: Store, root: Path, draft: Path, image_digest: Digest) -> None:
-    if not store.idmap.is_identity:
-        raise HostError(
-            "an EROFS slug would have this user's ids instead of the image's",
-            hint="make it as root, or make a SquashFS: --format sqfs",
-        )
-    name = str(uuid.uuid5(uuid.NAMESPACE_OID, str(image_digest)))
+def _make_erofs(store: Store, root: Path, draft: Path, digest: Digest) -> None:
+    _check_ids(store, "an EROFS slug", "make a SquashFS of the whole image: --format sqfs")
+    name = str(uuid.uuid5(uuid.NAMESPACE_OID, str(digest)))
     options = ["-zlz4", "-T0", f"-U{name}", "--quiet"]
     argv = [str(_tool("mkfs.erofs", EROFS)), *options, str(draft), str(root)]
     done = subprocess.run(argv, capture_output=True, check=False)
@@ -181,9 +215,9 @@ def _check(status: int, said: bytes, name: str) -> None:
         raise StoreError(f"{name} ended with {status}: {tail}")
 
 
-def _append(file: BinaryIO, config: bytes) -> None:
+def _append(file: BinaryIO, config: bytes, mark: bytes) -> None:
     size = file.seek(0, os.SEEK_END)
-    file.write(bytes(-size % _PAGE) + config + len(config).to_bytes(8, "little") + _MARK)
+    file.write(bytes(-size % _PAGE) + config + len(config).to_bytes(8, "little") + mark)
 
 
 # ---------------------------------------------------------------- mounting
@@ -201,6 +235,7 @@ def attach(host: Host, store: Store, reference: str, directory: Path) -> Slug:
 
     Raises:
         ImageError: it is no slug, or not the one the digest names.
+        StoreError: it is of a layer, and the store lacks one below.
         HostError: it cannot be mounted here.
     """
     name, _, wanted = reference.partition("@")
@@ -215,14 +250,26 @@ def attach(host: Host, store: Store, reference: str, directory: Path) -> Slug:
     with os.fdopen(fd, "rb") as file:
         if wanted:
             _compare(file, name, wanted)
-        config, kind = _config(file, name), _kind(file, name)
+        (config, is_layer), kind = _config(file, name), _kind(file, name)
         status = os.fstat(fd)
+    parent = _below(store, config, name) if is_layer else None
     target = host.new_folder("slug")
     _mount(path, target, kind, is_root=not store.userxattr)
     here = f"slug {status.st_dev} {status.st_ino} {status.st_mtime_ns} {status.st_size}"
     chain = Digest.of(here.encode())
-    store.snapshots.lend(Snapshot(chain, None, chain, status.st_size, name, target))
+    store.snapshots.lend(Snapshot(chain, parent, chain, status.st_size, name, target))
     return Slug(config, chain, status.st_size)
+
+
+def _below(store: Store, config: ImageConfig, name: str) -> Digest | None:
+    """What the layer of a slug stands on, which stays in the store meanwhile."""
+    if store.userxattr:
+        raise HostError(
+            f"{name} is a slug of one layer, whose marks only root's overlays read",
+            hint="use one of the whole image",
+        )
+    below = config.diff_ids[:-1]
+    return store.snapshots.chain(chain_id(below))[-1].chain_id if below else None
 
 
 def _compare(file: BufferedReader, name: str, wanted: str) -> None:
@@ -231,19 +278,19 @@ def _compare(file: BufferedReader, name: str, wanted: str) -> None:
         raise ImageError(f"{name} has another digest\n  expected {wanted}\n  found    {found}")
 
 
-def _config(file: BinaryIO, name: str) -> ImageConfig:
-    """The image config behind the file system."""
+def _config(file: BinaryIO, name: str) -> tuple[ImageConfig, bool]:
+    """The image config behind the file system, and whether it is a layer's."""
     end = file.seek(0, os.SEEK_END)
     file.seek(max(0, end - _TAIL))
     tail = file.read(_TAIL)
     length = int.from_bytes(tail[:8], "little")
-    if tail[8:] != _MARK or not 0 < length <= min(MAX_BYTES, end - _TAIL):
+    if tail[8:] not in (_MARK, _LAYER_MARK) or not 0 < length <= min(MAX_BYTES, end - _TAIL):
         raise ImageError(
             f"{name} is no slug of ours: it has no image config at its end",
             hint="make one: container-kernel image save IMAGE -o FILE.sqfs --format sqfs",
         )
     file.seek(end - _TAIL - length)
-    return ImageConfig.from_json(file.read(length))
+    return ImageConfig.from_json(file.read(length)), tail[8:] == _LAYER_MARK
 
 
 def _kind(file: BinaryIO, name: str) -> str:
@@ -267,7 +314,9 @@ def _mount(path: Path, target: Path, kind: str, *, is_root: bool) -> None:
         lack = f"{_FUSE[kind]} is not installed" if program is None else "/dev/fuse is not open"
         raise HostError(
             f"an ordinary user mounts a slug by FUSE, and {lack}",
-            hint="load the image as an archive instead, or ask your administrator for FUSE",
+            hint="make it a SquashFS: --format sqfs"
+            if program is None and kind == EROFS
+            else "load the image as an archive instead, or ask your administrator for FUSE",
         )
     # FUSE shows the image's ids as they are, and here they are other ones: all is root's.
     owner = ["-o", "uid=1,gid=1"] if kind == SQUASHFS else []

@@ -8,6 +8,7 @@ for `KEPT_S`; sooner if a lower age is asked for, but not before `LEAST_S`: some
     packed/at/<registry>/<blob>       which repository has a blob
     history/<notebook>.json           how the steps of a notebook were decided last
     forecasts/<notebook>.json         what the next kernel of a notebook starts first
+    locks/<notebook>.json             which packages its lock names: those are kept
 
 Whoever was killed while he wrote one left a draft, whose name begins with a dot.
 """
@@ -20,6 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..oci.digest import Digest
+from .places import LOCKS
 from .reach import Reach
 
 KEPT_S = 90 * 86400.0
@@ -28,9 +30,9 @@ LEAST_S = 86400.0
 
 def without_subject(home: Path, reach: Reach) -> Iterator[tuple[Path, float, str]]:
     """What may go in the store at ``home``: the file, after how many seconds unwritten, and why."""
-    for rule in (_journal, _packed, _history, _forecasts):
+    for rule in (_journal, _packed, _history, _forecasts, _locks):
         yield from rule(home, reach)
-    for folder in ("journal", "packed", "packed/at/*", "history", "forecasts"):
+    for folder in ("journal", "packed", "packed/at/*", "history", "forecasts", LOCKS):
         for draft in home.glob(f"{folder}/.*"):
             yield draft, LEAST_S, "left by a process that was killed"
 
@@ -66,6 +68,13 @@ def _forecasts(home: Path, reach: Reach) -> Iterator[tuple[Path, float, str]]:
             yield path, LEAST_S, "left by a process that was killed"
         elif _said(path, "chain_id") not in layers:
             yield path, KEPT_S, "the image it names is gone"
+
+
+def _locks(home: Path, reach: Reach) -> Iterator[tuple[Path, float, str]]:
+    for path in home.glob(f"{LOCKS}/[!.]*"):
+        notebook = _said(path, "notebook")
+        if not (isinstance(notebook, str) and notebook and Path(notebook).exists()):
+            yield path, KEPT_S, "its notebook is gone"
 
 
 def _said(path: Path, field: str) -> str | dict[str, object]:

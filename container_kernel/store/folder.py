@@ -7,6 +7,7 @@ and the new version is written last, as one durable step.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pwd
@@ -15,6 +16,8 @@ from pathlib import Path
 
 from ..errors import StoreError
 from ..oci.idmap import IdMap
+from .leases import folder_lock
+from .snapshots import disk_errors
 
 VERSION = 2
 _RECORD = "store.json"
@@ -38,7 +41,8 @@ def open_folder(home: Path, idmap: IdMap) -> bool:
             return True
         home.chmod(0o700)
         if version < VERSION:
-            _bring_up(home, idmap, version)
+            with disk_errors(home), folder_lock(home, fcntl.LOCK_EX):
+                _bring_up(home, idmap, _check_record(home, idmap))
     except OSError as error:
         raise StoreError(
             f"the store {home} cannot be written: {error.strerror}",
@@ -105,6 +109,8 @@ def _check_readable(home: Path, version: int) -> None:
 def _bring_up(home: Path, idmap: IdMap, version: int) -> None:
     for number in range(version, VERSION):
         _STEPS[number](home)
+    for left in home.glob(f".{_RECORD}.*"):  # by one that was killed: we are alone here
+        left.unlink()
     fresh = home / f".{_RECORD}.{os.urandom(4).hex()}"
     with fresh.open("x") as file:
         json.dump(_record(idmap), file)

@@ -292,10 +292,12 @@ def damage_mark(path: Path) -> Path:
 
 
 def copy_tags(home: Path, tags: Mapping[str, Digest]) -> None:
-    """Write the copy of all names, as one durable step."""
+    """Write the copy of all names, as one durable step; one process at a time may."""
     fresh = home / f".{COPY}.{os.urandom(4).hex()}"
     values = {name: str(digest) for name, digest in tags.items()}
     try:
+        for left in home.glob(f".{COPY}.*"):
+            left.unlink(missing_ok=True)
         with fresh.open("x") as file:
             json.dump({"tags": values, "checksum": checksum(*values.items())}, file)
             file.flush()

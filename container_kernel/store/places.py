@@ -7,7 +7,8 @@ from .aside import QUARANTINE
 DOWNLOADS = "downloads"
 INPUTS = f"{DOWNLOADS}/inputs"
 VOLUMES = "volumes"
-RECORDS = ("forecasts", "history", "journal", "packed")
+LOCKS = "locks"
+RECORDS = ("forecasts", "history", "journal", LOCKS, "packed")
 """Small files that explain, or make something quick; see `beside`."""
 _THINGS = ("content", "snapshots", DOWNLOADS, VOLUMES, QUARANTINE, "trash")
 _FILES = ("tags.json", "index.damaged", "index.db", "index.db-journal", "index.db-shm")

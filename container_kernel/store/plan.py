@@ -107,7 +107,8 @@ class Planner:
         """The reason why something that is kept to be quick has to go now; none if it may stay."""
         most, age = self._wish.max_bytes, self._wish.age(thing.used)
         if self._is_old(thing) and not self._is_locked(thing):
-            return f"not used for {_age(age)}"
+            unknown = "; no lock that this store has seen names it" * (thing.kind == "input")
+            return f"not used for {_age(age)}{unknown}"
         if most is not None and left > most:
             return f"the store is over its budget; last used {_age(age)} ago"
         return ""

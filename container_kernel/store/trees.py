@@ -74,11 +74,17 @@ def check_touched(snapshot: Snapshot, imported: Examine, *, idmap: IdMap, userxa
     ``imported`` is asked about layers that are not of our own making.
 
     Raises:
-        StoreError: it is not.
+        StoreError: it is not, or nothing tells.
     """
-    changes = examine(snapshot, idmap=idmap, userxattr=userxattr)
+    changes: list[Change] | None = examine(snapshot, idmap=idmap, userxattr=userxattr)
     if changes and not (snapshot.folder / layer.HEADERS).exists():
-        changes = imported(snapshot) or []
+        changes = imported(snapshot)
+    if changes is None:
+        raise StoreError(
+            f"layer {snapshot.diff_id.short} was touched in the store, and the blob that tells "
+            "whether it changed is missing or damaged: nothing is frozen on top of it",
+            hint="pull or load its image again, then run this again",
+        )
     damage = [change for change in changes if change.damage != MTIME]
     if damage:
         first = f"/{damage[0].path}" if damage[0].path else damage[0].now

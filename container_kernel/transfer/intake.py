@@ -14,7 +14,9 @@ from ..errors import ImageError
 from ..oci.digest import Digest, extend_chain
 from ..oci.spec import Descriptor, ImageConfig, Index, Manifest, MediaType, Platform
 from ..record import record
+from ..store.reach import Parts
 from .compression import GZIP, NONE, ZSTD
+from .restore import guard
 from .stack import Layer, Stack
 
 if TYPE_CHECKING:
@@ -76,6 +78,7 @@ class Intake:
         config = ImageConfig.from_json(config_data)
         check_image(manifest, config)
         created_by = _created_by(config)
+        guard(self.store, _parts(Digest.of(manifest_data), manifest, config))
         with Stack(self.store) as stack:
             pairs = zip(manifest.layers, config.diff_ids, strict=True)
             for number, (blob, diff_id) in enumerate(pairs, 1):
@@ -128,6 +131,10 @@ def check_counts(layer_count: int, config: ImageConfig) -> None:
         )
     if not 0 < layer_count <= MAX_LAYERS:
         raise ImageError(f"it has {layer_count} layers; 1 to {MAX_LAYERS} can be used")
+
+
+def _parts(digest: Digest, manifest: Manifest, config: ImageConfig) -> Parts:
+    return Parts(digest, manifest.config, manifest.layers, tuple(config.diff_ids))
 
 
 def _created_by(config: ImageConfig) -> dict[int, str]:

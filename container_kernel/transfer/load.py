@@ -77,9 +77,7 @@ class _Layout:
         self._stem = path.name.partition(".")[0].lower()
 
     def images(self) -> Iterator[Named]:
-        version = Fields(parse(self._read("oci-layout"), "oci-layout"), "oci-layout")
-        if not version.text("imageLayoutVersion").startswith("1."):
-            raise ImageError("oci-layout: its version is not 1")
+        check_layout(self._read("oci-layout"))
         index = Index.from_json(self._read("index.json"))
         images = [one for one in index.manifests if not is_referrer(one)]
         if not images:
@@ -178,6 +176,13 @@ class _DockerArchive:
         if len(data) > limit:
             raise ImageError(f"{name} is longer than {limit >> 20} MiB")
         return data
+
+
+def check_layout(data: bytes) -> None:
+    """Refuse a layout that ``oci-layout`` says is none, or one of another version."""
+    version = Fields(parse(data, "oci-layout"), "oci-layout")
+    if not version.text("imageLayoutVersion").startswith("1."):
+        raise ImageError("oci-layout: its version is not 1")
 
 
 def _blob_name(digest: Digest) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -35,22 +35,39 @@ def restore(store: Store) -> list[Digest]:
     return made
 
 
-def examine_imported(store: Store, reach: Reach) -> Examine:
-    """What compares a layer's tree with what its blob unpacks to."""
-    known: dict[Digest, tuple[Parts, int]] = {}
-    for parts in (*reach.untagged(), *map(reach.parts, reach.owners.values())):
-        known.update((chain, (parts, number)) for number, chain in enumerate(parts.chains))
+def guard(store: Store, coming: Parts | None = None) -> None:
+    """From now on freeze nothing on an imported layer that was changed in ``store``.
+
+    ``coming`` is an image whose blobs arrive and whose manifest will be there last.
+    """
+    others = [coming] if coming else []
+    store.snapshots.examine_imported = lambda snapshot: examine_imported(
+        store, Reach(store), others
+    )(snapshot)
+
+
+def examine_imported(store: Store, reach: Reach, others: Sequence[Parts] = ()) -> Examine:
+    """What compares a layer's tree with what its blob unpacks to.
+
+    It knows the layers of images that are in the store, and of ``others``.
+    """
+    known = {
+        chain: (parts, number)
+        for parts in (*reach.untagged(), *map(reach.parts, reach.owners.values()), *others)
+        for number, (chain, layer) in enumerate(zip(parts.chains, parts.layers, strict=False))
+        if store.content.path(layer.digest).exists()  # else it was built here, or nothing tells
+    }
 
     def examine(snapshot: Snapshot) -> list[Change] | None:
-        parts, number = known.get(snapshot.chain_id, (None, 0))
-        if parts is None or _is_plain(store, parts, number):
+        if snapshot.chain_id not in known:
             return None
+        parts, number = known[snapshot.chain_id]
         try:
             with _unpacked(store, parts, number) as (active, _):
                 return trees.compare(
                     active.upper, snapshot.path, idmap=store.idmap, userxattr=store.userxattr
                 )
-        except (ImageError, StoreError):  # the blob is missing or bad, which is told of the blob
+        except (ImageError, StoreError):  # the blob is bad, which is told of the blob
             return None
 
     return examine
@@ -82,11 +99,6 @@ def _unpacked(store: Store, parts: Parts, number: int) -> Iterator[tuple[Active,
     finally:
         if os.path.isdir(active.path):
             store.snapshots.remove(active)
-
-
-def _is_plain(store: Store, parts: Parts, number: int) -> bool:
-    """True for a layer that was built here: its tar exists as its tree only."""
-    return not store.content.path(parts.layers[number].digest).exists()
 
 
 def _compression(layer: Descriptor) -> str:

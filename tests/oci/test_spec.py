@@ -123,6 +123,10 @@ def with_(document: dict, **fields) -> bytes:
         (with_(MANIFEST, layers=[1]), "layer 1 is not an object"),
         (text({"schemaVersion": 2, "config": CONFIG}), "no config or no layers"),
         (with_(MANIFEST, annotations={"a": 1}), "annotations"),
+        (with_(MANIFEST, config=CONFIG | {"mediaType": "x"}), "mediaType is not"),
+        (with_(MANIFEST, config=CONFIG | {"urls": "x:y"}), "urls is not"),
+        (with_(MANIFEST, config=CONFIG | {"data": "?"}), "data is not in base64"),
+        (with_(MANIFEST, config=CONFIG | {"data": "e30="}), "data is not what its digest says"),
         *(
             (with_(MANIFEST, config=CONFIG | {"digest": digest}), "not a sha256 digest")
             for digest in (
@@ -165,6 +169,11 @@ def test_a_manifest_is_no_index(extra):
         ({"config": {"Env": ["A=\0"]}}, "Env is not a list of strings"),
         ({"config": {"Labels": {"a": 1}}}, "Labels"),
         ({"config": {"env": ["A=1"]}}, "some programs read as"),
+        ({"config": {"Env": ["A"]}}, "Env is not a list of NAME=value"),
+        ({"config": {"Env": ["=1"]}}, "Env is not a list of NAME=value"),
+        ({"config": {"Volumes": ["/data"]}}, "Volumes is not an object"),
+        ({"config": {"ExposedPorts": 80}}, "ExposedPorts is not an object"),
+        ({"variant": 8}, "variant is not a string"),
         ({"history": [1]}, "history 1 is not an object"),
         ({"history": [{"empty_layer": "no"}]}, "empty_layer"),
     ],

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from container_kernel.errors import HostError, ImageError
+from container_kernel.errors import HostError, ImageError, StoreError, UsageError
 from container_kernel.runtime import slug
 from container_kernel.runtime.limits import Limits
 from container_kernel.runtime.live import Live
@@ -69,12 +69,10 @@ def lent(host, tmp_path, entered):
     store.close()
 
 
-def test_a_slug_runs_without_being_unpacked(store, image, host, lent, tmp_path, mountable):
-    path = tmp_path / f"i.{mountable}"
-    digest = slug.make(store, image, path, mountable)
-    made = slug.attach(host, lent, f"{path}@{digest}", tmp_path)
+def said(host, store, made, folder):
+    """What a container on a slug says of its files."""
     wish = Wish(limits=Limits(pids=100))
-    live = Live(host, lent, made.chain_id, made.config, tmp_path, wish)
+    live = Live(host, store, made.chain_id, made.config, folder, wish)
     try:
         words = "read x < /hello; echo $x $GREETING; echo new > /new; test -e /old || echo gone"
         container = live.start(["/bin/sh", "-c", words], {})
@@ -84,9 +82,37 @@ def test_a_slug_runs_without_being_unpacked(store, image, host, lent, tmp_path, 
         assert container.delete().status == 0
     finally:
         live.close()
-    assert out.decode().split() == ["hello", "hi", "gone"]
+    return out.decode().split()
+
+
+def test_a_slug_runs_without_being_unpacked(store, image, host, lent, tmp_path, mountable):
+    path = tmp_path / f"i.{mountable}"
+    digest = slug.make(store, image, path, mountable)
+    made = slug.attach(host, lent, f"{path}@{digest}", tmp_path)
+    assert said(host, lent, made, tmp_path) == ["hello", "hi", "gone"]
     assert not lent.snapshots.walk()
     assert not list(lent.content.walk())
+
+
+def test_the_slug_of_a_layer_runs_on_the_layers_below(store, image, host, lent, tmp_path, form):
+    path = tmp_path / f"top.{form}"
+    if not store.idmap.is_identity:
+        with pytest.raises(HostError, match="ids instead of the image's"):
+            slug.make(store, image, path, form, layer=2)
+        return
+    digest = slug.make(store, image, path, form, layer=2)
+    time.sleep(1.1)  # times are in whole seconds
+    assert slug.make(store, image, tmp_path / "again", form, layer=2) == digest
+    with pytest.raises(StoreError, match="is not in the store"):
+        slug.attach(host, lent, f"{path}@{digest}", tmp_path)
+    base = store.content.read(store.manifest(image).layers[0].digest)
+    (tmp_path / "base").mkdir()
+    load(Layout(base).write(tmp_path / "base"), lent)
+    made = slug.attach(host, lent, f"{path}@{digest}", tmp_path)
+    assert said(host, lent, made, tmp_path) == ["hello", "hi", "gone"]
+    assert len(lent.snapshots.walk()) == 1
+    with pytest.raises(UsageError, match="no layer 3"):
+        slug.make(store, image, path, form, layer=3)
 
 
 def test_a_slug_with_another_digest_is_not_mounted(store, image, host, tmp_path, mountable):
@@ -117,6 +143,9 @@ def test_a_file_that_is_no_file_system_is_refused(store, host, tmp_path):
     (tmp_path / "i.sqfs").write_bytes(bytes(4096) + tail)
     with pytest.raises(ImageError, match="neither a SquashFS nor"):
         slug.attach(host, store, "i.sqfs", tmp_path)
+    (tmp_path / "i.erofs").write_bytes(bytes(1024) + b"\xe2\xe1\xf5\xe0" + bytes(3068) + tail)
+    with pytest.raises(HostError, match=r"cannot be mounted|erofsfuse is not.*\n.*--format sqfs"):
+        slug.attach(host, store, "i.erofs", tmp_path)
     (tmp_path / "i.sqfs").write_bytes(b"hsqs" + bytes(4092) + tail)
     with pytest.raises(HostError, match=r"cannot be mounted|by FUSE"):
         slug.attach(host, store, "i.sqfs", tmp_path)

@@ -101,15 +101,15 @@ def opened() -> Iterator[Callable[[int, random.Random], None]]:
             try:
                 for _ in range(chance.randrange(1, 4)):
                     damage(layout, chance)
-            except (TypeError, IndexError, KeyError, AttributeError):
+            except (TypeError, LookupError, AttributeError, ValueError):
                 store.close()
                 return  # the first change left nothing for the second
             try:
                 check(store, layout, load(write(layout, folder / "layout", chance), store))
             except ImageError:
                 known = {str(blob.digest) for blob in store.content.walk()}
-                named = {one.get("digest") for one in _listed(layout) if isinstance(one, dict)}
-                assert not known & {one for one in named if isinstance(one, str)}
+                named = [one.get("digest") for one in _listed(layout) if isinstance(one, dict)]
+                assert not [one for one in named if isinstance(one, str) and one in known]
             finally:
                 store.close()
 

@@ -1,4 +1,4 @@
-"""SIGKILL at the n-th call of a collector that changes the disk.
+"""SIGKILL at every call of a collector that changes the disk.
 
 What is named can be read afterwards, nothing is damaged, and the next collector takes what this
 one did not come to.
@@ -19,6 +19,7 @@ from pathlib import Path
 from container_kernel.store.check import check
 from container_kernel.store.collect import collect
 from container_kernel.store.store import Store
+from tests.soak import kills
 from tests.soak.stores import memory
 from tests.soak.sweep_collect_races import Worker, open_store
 
@@ -27,7 +28,6 @@ CALLS = (
     "write,pwrite64,rename,fsync,fdatasync,link,unlink,unlinkat,rmdir,mkdir,ftruncate,flock,"
     "utimensat"
 )
-_STRIDE = 67  # has no divisor with CASES: the sample is spread, and all have their turn
 _OLD = 1.0  # seconds since 1970
 _COLLECT = f"""
 import sys
@@ -44,12 +44,14 @@ def opened() -> Iterator[Callable[[int, random.Random], None]]:
     with tempfile.TemporaryDirectory(prefix="ck-collect-", dir=memory()) as name:
         folder = Path(name)
         fill(folder / "full")
-        points = count_calls(folder)
-        print(f"kill-collect: {points} calls to be killed at", flush=True)
-        assert points <= CASES, f"there are {points} calls"
+        log = folder / "calls"
+        run(folder, *kills.noting(CALLS, log))
+        points, misses = kills.points(log), kills.Misses()
+        print(f"kill-collect: {len(points)} calls to be killed at", flush=True)
+        assert len(points) <= CASES, f"there are {len(points)} calls"
 
         def case(number: int, chance: random.Random) -> None:
-            kill(folder, 1 + number * _STRIDE % CASES)
+            kill(folder, points[number % len(points)], misses)
 
         yield case
 
@@ -76,20 +78,15 @@ def run(folder: Path, *before: str) -> None:
     home = folder / "home"
     shutil.rmtree(home, ignore_errors=True)
     subprocess.run(["cp", "-a", str(folder / "full"), str(home)], check=True)
-    argv = ["strace", "-f", "-qq", *before, sys.executable, "-I", "-c", _COLLECT, str(home)]
+    argv = [*before, sys.executable, "-I", "-c", _COLLECT, str(home)]
     subprocess.run(argv, check=False, capture_output=True, timeout=60)
 
 
-def count_calls(folder: Path) -> int:
-    log = folder / "calls"
-    run(folder, "-o", str(log), "-e", f"trace={CALLS}")
-    return sum("resumed>" not in line for line in log.read_text().splitlines())
-
-
-def kill(folder: Path, point: int) -> None:
+def kill(folder: Path, point: kills.Point, misses: kills.Misses) -> None:
     """Kill a collector there; then nothing that is needed is gone, and the next one finishes."""
-    inject = f"inject={CALLS}:signal=KILL:when={point}"
-    run(folder, "-o", "/dev/null", "-e", f"trace={CALLS}", "-e", inject)
+    log = folder / "calls"
+    run(folder, *kills.killing(point, log))
+    misses.note(point, log)
     store = open_store(folder / "home")
     try:
         check_whole(store)

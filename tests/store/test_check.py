@@ -281,6 +281,22 @@ def test_nothing_is_frozen_on_an_imported_layer_that_was_changed(whole, is_named
         whole.layer(whole.foreign, "new", file="new")
 
 
+def test_nothing_is_frozen_on_a_touched_imported_layer_that_nothing_vouches_for(whole):
+    """Its blob is gone. As soon as the image is loaded again, it can be told and built upon."""
+    blob = whole.store.content.path(layer_blob(whole))
+    data = blob.read_bytes()
+    (whole.foreign.path / "imported").chmod(0o644)
+    blob.unlink()
+    whole.reopen()
+    guard(whole.store)
+    with pytest.raises(StoreError, match=r"touched.*blob.*missing.*\n.*pull or load") as refusal:
+        whole.layer(whole.foreign, "new", file="new")
+    assert whole.foreign.diff_id.short in str(refusal.value)
+    assert whole.layer(whole.top, "new", file="new")
+    whole.store.content.put(data)
+    assert whole.layer(whole.foreign, "new", file="new")
+
+
 def test_an_imported_layer_that_was_only_copied_can_be_built_upon(whole):
     path = whole.foreign.path / "imported"
     path.chmod(0o600)

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from container_kernel.build import lock
+from container_kernel.build import lock, lock_roots
 from container_kernel.build.journal import Journal
 from container_kernel.oci.digest import Digest
 from container_kernel.store import opened
@@ -143,18 +143,48 @@ def kept(whole):
     return [Digest(one["digest"]).hex for one in inputs]
 
 
-def locks(whole, digest):
-    """What the locks of the notebooks name that the store knows of."""
+def lock_of(whole, digest):
+    """A lock that names that package, and others of kinds that are not kept."""
     one = {"kind": "deb", "name": "n", "version": "1", "file": "n.deb", "size": 1, "digest": digest}
     one["architecture"] = "all"
     others = {"kind": "npm", "name": "n", "version": "1"}, one | {"kind": "python"}
     step = lock.LockedStep("", "apt", 1, "k", whole.top.diff_id, 1, (*others, one))
     stage = lock.LockedStage("debian", whole.base.chain_id, (step,), whole.one)
+    return lock.Lock({"main": stage}, "x86_64", "us")
+
+
+def locks(whole, digest):
+    """What the locks of the notebooks name that were built in the store: one has a lock."""
     notebook = whole.home.parent / "n.ipynb"
     notebook.write_text("{}")
-    lock.path_of(notebook).write_text(lock.Lock({"main": stage}, "x86_64", "us").to_text())
-    missing = whole.home.parent / "missing.ipynb"
-    return lock.packages([notebook, missing])
+    lock.path_of(notebook).write_text(lock_of(whole, digest).to_text())
+    for path in (notebook, whole.home.parent / "missing.ipynb"):
+        whole.store.index.remember_notebook(str(path), whole.memory(whole.one))
+    return lock_roots.packages(whole.store)
+
+
+def test_a_lock_that_the_store_saw_keeps_what_it_names_when_its_notebook_is_moved(whole, kept):
+    locked, loose = kept
+    notebook = whole.home.parent / "moved.ipynb"
+    lock_roots.note(whole.store, notebook, lock_of(whole, f"sha256:{locked}"))
+    assert lock_roots.packages(whole.store) == {locked}
+    notebook.write_text("{}")  # it is there again, and its lock names something else
+    lock.path_of(notebook).write_text(lock_of(whole, f"sha256:{loose}").to_text())
+    assert lock_roots.packages(whole.store) == {loose}
+    lock.path_of(notebook).write_text("<<<<<<< mine\n")  # it cannot be read: the note counts
+    assert lock_roots.packages(whole.store) == {locked}
+    (note,) = (whole.home / "locks").iterdir()
+    make_old(note, 91)
+    assert collect(whole.store).victims == ()
+    notebook.unlink()
+    assert names(collect(whole.store).victims) == {f"locks/{note.name}"}
+    assert lock_roots.packages(whole.store) == set()
+
+
+def test_what_goes_says_that_no_lock_is_known_to_name_it(whole, kept):
+    make_old(whole.home / INPUTS / kept[0], 40)
+    (thing,) = collect(whole.store, older_than_s=30 * DAY_S).victims
+    assert thing.why == "not used for 40 days; no lock that this store has seen names it"
 
 
 def test_packages_go_by_age_but_for_those_that_a_lock_names(whole, kept):

@@ -8,14 +8,17 @@ import json
 import os
 import subprocess
 import tarfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import zstandard
 
-from container_kernel.errors import ImageError
+from container_kernel.errors import ImageError, StoreError
 from container_kernel.oci.digest import Digest
+from container_kernel.store.store import Store
 from container_kernel.transfer.load import load
+from tests.store.whole import wait_for_a_tick
 from tests.transfer.layouts import (
     ARCHITECTURE,
     INDEX,
@@ -93,6 +96,21 @@ def test_a_docker_archive(store, tmp_path):
     assert len(trees(store, found[0][1])) == 2
 
 
+def test_two_images_of_a_docker_archive_are_two(store, tmp_path):
+    first, second = docker_archive(BASE, names=("a:1",)), docker_archive(TOP, names=("b:1",))
+    (other,) = json.loads(second.pop("manifest.json"))
+    other["Layers"] = ["other/layer.tar"]
+    second["other/layer.tar"] = second.pop("0/layer.tar")
+    listed = [*json.loads(first["manifest.json"]), other]
+    path = tmp_path / "image.tar"
+    path.write_bytes(layer_tar({**first, **second, "manifest.json": text(listed)}))
+    found = dict(load(path, store))
+    assert [trees(store, found[name]) for name in ("a:1", "b:1")] == [
+        [["etc", "etc/motd", "tmp"]],
+        [["etc", "etc/motd", "new"]],
+    ]
+
+
 def test_loading_twice_is_loading_once(store, place):
     layout = Layout(BASE, compress=True)
     first = load(layout.write(place), store)
@@ -112,6 +130,7 @@ def test_the_platform_of_this_host_is_chosen(store, place):
     other = layout.add(
         text({"schemaVersion": 2}), MANIFEST, platform={"os": "linux", "architecture": "s390x"}
     )
+    del layout.blobs[other["digest"]]  # an index may leave out what is for others
     ours = layout.descriptor | {"platform": {"os": "linux", "architecture": ARCHITECTURE}}
     nested = layout.add(
         text({"schemaVersion": 2, "mediaType": INDEX, "manifests": [other, ours]}), INDEX
@@ -280,6 +299,10 @@ WRONG = {
         set_layer_type("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"),
         "foreign.*layers are plain",
     ),
+    "nondistributable layer": (
+        set_layer_type("application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"),
+        "nondistributable.*layers are plain",
+    ),
     "encrypted layer": (set_layer_type(LAYER + "+gzip+encrypted"), "encrypted"),
     "erofs layer": (set_layer_type("application/vnd.erofs.layer.v1"), "erofs"),
     "declared gzip, is plain": (set_layer_type(LAYER + "+gzip"), "declared as gzip"),
@@ -337,6 +360,26 @@ def test_a_known_tree_does_not_vouch_for_other_bytes(store, tmp_path, place):
     (tmp_path / "liar").mkdir()
     with pytest.raises(ImageError, match="unpacks to"):
         load(liar.finish().write(tmp_path / "liar"), store)
+
+
+@pytest.mark.parametrize("is_changed", [False, True], ids=["touched", "changed"])
+def test_what_is_loaded_stands_on_what_its_own_blobs_vouch_for(store, tmp_path, place, is_changed):
+    """The layer below is there already, and nothing else tells any more what was in it."""
+    load(Layout(BASE).write(place), store)
+    for blob in [*store.content.walk()]:
+        store.content.delete(blob.digest)
+    (below,) = store.snapshots.walk()
+    wait_for_a_tick()
+    (below.path / "etc/motd").write_text("other" if is_changed else "hello")
+    os.utime(below.path / "etc/motd", (0, 0))
+    (tmp_path / "two").mkdir()
+    image = Layout(BASE, TOP).write(tmp_path / "two")
+    with closing(Store(store.home, store.idmap, userxattr=store.userxattr)) as another:
+        if is_changed:
+            with pytest.raises(StoreError, match=r"changed in the store \(/etc/motd\)"):
+                load(image, another)
+        else:
+            assert load(image, another)
 
 
 @pytest.mark.parametrize("kind", ["symlink", "fifo", "folder", "missing"])

@@ -267,6 +267,43 @@ def test_documents_come_back_byte_for_byte(store, other, real, name, access, tmp
     assert other.content.read(image) == data
 
 
+EMPTY_LAYER = bytes(1024)
+SUBJECT = {"mediaType": MANIFEST, "digest": digest(b"elsewhere"), "size": 9}
+FORMS = {
+    "unknown fields everywhere": lambda layout: (
+        layout.manifest["config"].update({"org.example.a": None, "annotations": {"a": "b"}}),
+        layout.layers[0].update({"org.example.b": [1.0, "é"]}),
+        layout.manifest.update({"org.example.c": {"kept": [1, 2]}, "annotations": {"é": "\n"}}),
+    ),
+    "data beside the digest": lambda layout: layout.manifest["config"].update(
+        data=base64.b64encode(text(layout.config)).decode()
+    ),
+    "a subject": lambda layout: layout.manifest.update(subject=SUBJECT),
+    "an artifact type": lambda layout: layout.manifest.update(artifactType="text/x.a"),
+    "no media type": lambda layout: layout.manifest.pop("mediaType"),
+    "an empty layer, and one twice": lambda layout: None,
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_row_99_a_manifest_of_any_form_comes_back_byte_for_byte(
+    store, other, real, name, access, tmp_path, form
+):
+    layout = Layout(BASE, EMPTY_LAYER, BASE, compress=True)
+    FORMS[form](layout)
+    data = json.dumps(layout.manifest, indent=3, ensure_ascii=False).encode()
+    layout.index["manifests"] = [layout.add(data, MANIFEST)]
+    (tmp_path / "i").mkdir()
+    ((_, image),) = load(layout.write(tmp_path / "i"), store)
+    assert push(image, ref(real, name), store, access).digest == image
+    inner = {"mediaType": MANIFEST, "digest": str(image), "size": len(data)}
+    nested = put_manifest(real, name, "inner", {"manifests": [inner], "org.example": 1})
+    outer = {"mediaType": INDEX, "digest": digest(nested), "size": len(nested)}
+    put_manifest(real, name, "outer", {"manifests": [outer]})
+    assert pull(ref(real, name, "outer"), other, access).digest == image
+    assert other.content.read(image) == data
+
+
 # ---------------------------------------------------------------- who we are
 
 
