@@ -179,9 +179,9 @@ def _make_squashfs(store: Store, root: Path, draft: Path) -> None:
 
 
 def _newest(root: Path) -> int:
-    """The latest time in the tree: what mksquashfs sets to "now" becomes that, and nothing else.
+    """The latest time in the tree: what a tool sets to "now" becomes that, and nothing else.
 
-    It has no other way to give the root folder of a tar a time (4.5.1 takes -root-time and
+    mksquashfs has no other way to give the root folder of a tar a time (4.5.1 takes -root-time and
     forgets it).
     """
     found = 0.0
@@ -194,9 +194,10 @@ def _newest(root: Path) -> int:
 def _make_erofs(store: Store, root: Path, draft: Path, digest: Digest) -> None:
     _check_ids(store, "an EROFS slug", "make a SquashFS of the whole image: --format sqfs")
     name = str(uuid.uuid5(uuid.NAMESPACE_OID, str(digest)))
-    options = ["-zlz4", "-T0", f"-U{name}", "--quiet"]
+    options = ["-zlz4", "--preserve-mtime", f"-U{name}", "--quiet"]
     argv = [str(_tool("mkfs.erofs", EROFS)), *options, str(draft), str(root)]
-    done = subprocess.run(argv, capture_output=True, check=False)
+    made_at = {"SOURCE_DATE_EPOCH": str(_newest(root))}  # later times would be set to it
+    done = subprocess.run(argv, capture_output=True, check=False, env=made_at)
     _check(done.returncode, done.stderr, "mkfs.erofs")
 
 

@@ -18,7 +18,7 @@ from container_kernel.runtime.live import Live
 from container_kernel.runtime.wish import Wish
 from container_kernel.store.store import Store
 from container_kernel.transfer.load import load
-from tests.transfer.layouts import Layout, layer_tar
+from tests.transfer.layouts import MTIME, Layout, layer_tar
 
 pytestmark = pytest.mark.privileged
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.privileged
 @pytest.fixture
 def image(store, tmp_path):
     busybox = Path("/bin/busybox").read_bytes()
-    base = layer_tar({"bin/": b"", "bin/sh": busybox, "old": b"old"})
+    base = layer_tar({"bin/": b"", "bin/sh": busybox, "bin/stat": busybox, "old": b"old"})
     top = layer_tar({"hello": b"hello", ".wh.old": b""})
     (tmp_path / "layout").mkdir()
     config = {"config": {"Env": ["GREETING=hi"], "Cmd": ["/bin/sh"]}}
@@ -74,7 +74,10 @@ def said(host, store, made, folder):
     wish = Wish(limits=Limits(pids=100))
     live = Live(host, store, made.chain_id, made.config, folder, wish)
     try:
-        words = "read x < /hello; echo $x $GREETING; echo new > /new; test -e /old || echo gone"
+        words = (
+            "read x < /hello; echo $x $GREETING; stat -c %Y /hello; echo new > /new; "
+            "test -e /old || echo gone"
+        )
         container = live.start(["/bin/sh", "-c", words], {})
         out = b""
         while piece := os.read(container.stdout, 4096):
@@ -89,7 +92,7 @@ def test_a_slug_runs_without_being_unpacked(store, image, host, lent, tmp_path, 
     path = tmp_path / f"i.{mountable}"
     digest = slug.make(store, image, path, mountable)
     made = slug.attach(host, lent, f"{path}@{digest}", tmp_path)
-    assert said(host, lent, made, tmp_path) == ["hello", "hi", "gone"]
+    assert said(host, lent, made, tmp_path) == ["hello", "hi", str(MTIME), "gone"]
     assert not lent.snapshots.walk()
     assert not list(lent.content.walk())
 
@@ -109,7 +112,7 @@ def test_the_slug_of_a_layer_runs_on_the_layers_below(store, image, host, lent, 
     (tmp_path / "base").mkdir()
     load(Layout(base).write(tmp_path / "base"), lent)
     made = slug.attach(host, lent, f"{path}@{digest}", tmp_path)
-    assert said(host, lent, made, tmp_path) == ["hello", "hi", "gone"]
+    assert said(host, lent, made, tmp_path) == ["hello", "hi", str(MTIME), "gone"]
     assert len(lent.snapshots.walk()) == 1
     with pytest.raises(UsageError, match="no layer 3"):
         slug.make(store, image, path, form, layer=3)

@@ -25,6 +25,9 @@ def text(value: object) -> bytes:
     return json.dumps(value).encode()
 
 
+MTIME = 1_600_000_000
+
+
 def layer_tar(files: dict[str, bytes]) -> bytes:
     """A plain layer; a name with "/" at its end is a folder."""
     out = io.BytesIO()
@@ -32,7 +35,7 @@ def layer_tar(files: dict[str, bytes]) -> bytes:
         for name, content in files.items():
             info = tarfile.TarInfo(name.rstrip("/"))
             info.type = tarfile.DIRTYPE if name.endswith("/") else tarfile.REGTYPE
-            info.mode = 0o755
+            info.mode, info.mtime = 0o755, MTIME
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
     return out.getvalue()
