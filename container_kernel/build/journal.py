@@ -2,14 +2,15 @@
 
 One small file per key, beside the index: what the key is made of, and for each layer ever made
 for it the packages and files that went in. Losing it loses explanations and locks, never a layer.
-Packages that have no cache by digest of their own (Debian's) are kept here by digest too.
+Packages that have no cache by digest of their own (Debian's, npm's) are kept here by digest too.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,8 +24,19 @@ if TYPE_CHECKING:
     from .graph import Parts
     from .resolved import Input
 
-KEPT = "deb"
-"""The kind of packages that are kept here by digest."""
+
+def kept_as(one: Input) -> str | None:
+    """The name a package is kept under here, its digest in hexadecimal; None if it is not kept."""
+    digest = str(one.get("digest") or "")
+    if one["kind"] == "deb":
+        return Digest(digest).hex
+    if one["kind"] == "npm" and digest.startswith(_INTEGRITY):
+        return base64.b64decode(digest.removeprefix(_INTEGRITY)).hex()
+    return None
+
+
+_INTEGRITY = "sha512-"
+"""What a digest begins with where npm gives it; the rest is base64."""
 
 
 class Journal:
@@ -55,28 +67,23 @@ class Journal:
         return self.inputs(layer.key or base_key(layer.chain_id), layer.diff_id)
 
     def keep(self, inputs: Sequence[Input], downloads: Path) -> None:
-        """Keep Debian packages by digest: a second name for the file, no second copy."""
+        """Keep packages by digest: a second name for the file, no second copy."""
         self._kept.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for one in inputs:
-            if one["kind"] == KEPT:
-                with suppress(OSError):  # what cannot be kept is fetched again
-                    _keep(downloads / "archives" / one["file"], self._place(one["digest"]))
+        for name, file in _files(inputs, downloads):
+            with suppress(OSError):  # what cannot be kept is fetched again
+                _keep(file, self._kept / name)
 
     def bring(self, inputs: Sequence[Input], downloads: Path) -> None:
-        """Put kept packages where apt looks for what it has downloaded."""
-        for one in inputs:
-            target = downloads / "archives" / str(one.get("file"))
-            if one["kind"] == KEPT and not _is(target, one["digest"]):
-                kept = self._place(one["digest"])
+        """Put kept packages where package managers look for what was downloaded."""
+        for name, target in _files(inputs, downloads):
+            if not _is(target, name):
+                kept = self._kept / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.unlink(missing_ok=True)
-                if _is(kept, one["digest"]):
+                if _is(kept, name):
                     with suppress(OSError):
                         os.utime(kept)  # when it was used last
                         os.link(kept, target)
-
-    def _place(self, digest: str) -> Path:
-        return self._kept / digest.removeprefix("sha256:")
 
     def _path(self, key: str) -> Path:
         return self._folder / f"{key}.json"
@@ -94,6 +101,13 @@ def base_key(chain_id: Digest) -> str:
     return f"base-{chain_id.hex}"
 
 
+def _files(inputs: Sequence[Input], downloads: Path) -> Iterator[tuple[str, Path]]:
+    """What each package is kept as, and where it lies once it was downloaded."""
+    for one in inputs:
+        if name := kept_as(one):
+            yield name, downloads / "archives" / one.get("file", f"{name}.tgz")
+
+
 def _keep(file: Path, place: Path) -> None:
     for _ in range(2):  # what is there may be collected until its time is now
         with suppress(FileNotFoundError):
@@ -103,12 +117,13 @@ def _keep(file: Path, place: Path) -> None:
             return
 
 
-def _is(path: Path, digest: str) -> bool:
-    """Whether the file at ``path`` has the digest it should have."""
+def _is(path: Path, name: str) -> bool:
+    """Whether the file at ``path`` has the digest ``name``, SHA-512 if it is long enough."""
     import hashlib
 
     try:
         with path.open("rb") as file:
-            return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest() == digest
+            algorithm = "sha512" if len(name) == 128 else "sha256"
+            return hashlib.file_digest(file, algorithm).hexdigest() == name
     except FileNotFoundError:
         return False

@@ -18,7 +18,7 @@ from typing import Any
 from ..errors import LockBroken
 from ..oci.digest import Digest
 from ..record import record
-from .journal import KEPT
+from .journal import kept_as
 from .resolved import Input
 
 VERSION = 1
@@ -128,8 +128,7 @@ def packages(notebooks: Iterable[Path]) -> frozenset[str]:
             if held := read(notebook):
                 for stage in held.stages.values():
                     inputs = chain(stage.base_inputs, *(step.inputs for step in stage.steps))
-                    kept = (one["digest"] for one in inputs if one["kind"] == KEPT)
-                    found.update(Digest(digest).hex for digest in kept)
+                    found.update(name for one in inputs if (name := kept_as(one)))
     return frozenset(found)
 
 
@@ -209,16 +208,27 @@ def _stage(data: Mapping[str, Any]) -> LockedStage:
 
 _WORD = re.compile(r"[A-Za-z0-9][\w.+~:%!-]*")
 _URL = re.compile(r"\S+")
-_NPM_NAME = re.compile(r"@?[A-Za-z0-9][\w./~-]*")
+_NPM = r"(?:@[\w~-][\w.~-]*/)?[\w~-][\w.~-]*"
+_NPM_NAME = re.compile(_NPM)
+_NPM_PATH = re.compile(rf"{_NPM}(?:/node_modules/{_NPM})*")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _INTEGRITY = re.compile(r"[\w+/=-]+")
 _NEEDED: Mapping[str, Mapping[str, re.Pattern[str]]] = {
     "deb": dict.fromkeys(("name", "version", "architecture", "file"), _WORD) | {"digest": _DIGEST},
     "python": {"name": _WORD, "version": _WORD, "digest": _DIGEST, "url": _URL},
-    "npm": {"name": _NPM_NAME, "version": _WORD, "digest": _INTEGRITY},
+    "npm": {
+        "name": _NPM_NAME,
+        "version": _WORD,
+        "digest": _INTEGRITY,
+        "path": _NPM_PATH,
+        "url": _URL,
+    },
     "file": {"url": _URL, "digest": _DIGEST},
 }
-_MAY_LACK = {("python", "url"), ("python", "digest"), ("npm", "digest")}
+_MAY_LACK = {
+    *(("python", "url"), ("python", "digest")),
+    *(("npm", "url"), ("npm", "digest"), ("npm", "path")),
+}
 
 
 def _input(one: Input) -> Input:
