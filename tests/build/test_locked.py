@@ -8,7 +8,8 @@ import pytest
 from container_kernel.build import lock as locks
 from container_kernel.build.events import StepLog
 from container_kernel.build.packages import Installation
-from container_kernel.build.step import Base, Packages
+from container_kernel.build.proposal import propose
+from container_kernel.build.step import Base, Packages, Shell
 from container_kernel.errors import LockDrift
 from container_kernel.record import replace
 from container_kernel.runtime.host import find_tool
@@ -116,6 +117,18 @@ def test_all_npm_packages_are_locked_and_come_from_the_store(made, locked, node,
     shutil.rmtree(made.workbench.store.cache_folder("npm"))
     again = locked(NPM, base=node)
     assert again.image().digest == made.image().digest
+
+
+def test_what_npm_installs_by_hand_is_proposed_as_the_cell(make_bench, node):
+    bench = make_bench()
+    bench.build("base", Base(node))
+    bench.build("by-hand", Shell(f"npm install --global {' '.join(NPM.names)}"))
+    workbench = bench.workbench
+    found = propose(workbench.host, workbench.store, bench.image().chain_id, "lived:1")
+    assert found.cells == (NPM.title,)
+    by_hand = bench.image().layers[-1].diff_id
+    bench.build("by-hand", NPM)
+    assert bench.image().layers[-1].diff_id == by_hand  # as npm itself puts them, to the bit
 
 
 def test_what_npm_package_others_need_is_the_locked_one(locked, node):
