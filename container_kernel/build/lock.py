@@ -22,6 +22,7 @@ from .journal import kept_as
 from .resolved import Input
 
 VERSION = 1
+_ANEW = "take back the file as it was, or write it anew: container-kernel lock NOTEBOOK"
 KEY = "container_kernel"
 """Where a notebook's metadata holds an embedded lock, as ``lock``."""
 
@@ -93,7 +94,7 @@ class Lock:
             return cls(stages, str(data["platform"]), str(data["tool"]))
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             what = f"{error} is missing" if isinstance(error, KeyError) else error
-            raise LockBroken(f"{where} is damaged: {what}") from error
+            raise LockBroken(f"{where} is damaged: {what}", hint=_ANEW) from error
 
 
 def path_of(notebook: Path) -> Path:
@@ -108,8 +109,15 @@ def read(notebook: Path) -> Lock | None:
         LockBroken: it cannot be used.
     """
     path = path_of(notebook)
-    if path.exists():
+    try:
         return parse(path.read_text(encoding="utf-8", errors="replace"), path.name)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        why = f"{path.name} cannot be read: {error.strerror}"
+        raise LockBroken(
+            why, hint="put the lock's file there, readable, or lock it anew"
+        ) from error
     embedded = json.loads(notebook.read_text(encoding="utf-8")).get("metadata", {}).get(KEY, {})
     if "lock" in embedded:
         return Lock.from_json(embedded["lock"], f"the lock in {notebook.name}")
@@ -146,8 +154,13 @@ def parse(text: str, where: str) -> Lock:
             )
     try:
         data = json.loads(text, object_pairs_hook=_without_doubles)
+    except json.JSONDecodeError as error:
+        if not text[error.pos :].strip():
+            what = f"ends in the middle, in line {error.lineno}" if text.strip() else "is empty"
+            raise LockBroken(f"{where} {what}", hint=_ANEW) from error
+        raise LockBroken(f"{where} cannot be read: {error}", hint=_ANEW) from error
     except ValueError as error:
-        raise LockBroken(f"{where} cannot be read: {error}") from error
+        raise LockBroken(f"{where} cannot be read: {error}", hint=_ANEW) from error
     return Lock.from_json(data, where)
 
 

@@ -57,10 +57,12 @@ def test_a_layer_of_npm_is_an_npm_cell_wherever_its_prefix_is(bench):
     bench.build(
         "npm",
         Shell(
-            'put() { mkdir -p $1; echo \'{"name": "\'$2\'", "version": "\'$3\'"}\' >$1/package.json; }\n'
-            "top=/usr/local/lib/node_modules; mkdir -p /usr/local/bin\n"
-            "put $top/left left 1.0.0; put $top/left/node_modules/in in 3.0.0; echo x >$top/left/x.js\n"
-            "put $top/@s/right @s/right 2.0.0; ln -s ../lib/node_modules/left/x.js /usr/local/bin/left\n"
+            "put() { mkdir -p $1\n"
+            'echo "{\\"name\\": \\"$2\\", \\"version\\": \\"$3\\"}" >$1/package.json; }\n'
+            "cd /usr/local; mkdir -p bin; top=lib/node_modules\n"
+            "put $top/left left 1.0.0; put $top/left/node_modules/in in 3.0.0\n"
+            "echo x >$top/left/x\n"
+            "put $top/@s/right @s/right 2.0.0; ln -s ../lib/node_modules/left/x bin/left\n"
             "put $top/old left 0.9.0; put /root/.npm-global/lib/node_modules/own own 4.0.0\n"
             "put /opt/app/node_modules/theirs theirs 5.0.0\n",
             net="none",
