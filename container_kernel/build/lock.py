@@ -155,7 +155,7 @@ def parse(text: str, where: str) -> Lock:
     try:
         data = json.loads(text, object_pairs_hook=_without_doubles)
     except json.JSONDecodeError as error:
-        if not text[error.pos :].strip():
+        if error.msg.startswith("Unterminated") or not text[error.pos :].strip():
             what = f"ends in the middle, in line {error.lineno}" if text.strip() else "is empty"
             raise LockBroken(f"{where} {what}", hint=_ANEW) from error
         raise LockBroken(f"{where} cannot be read: {error}", hint=_ANEW) from error

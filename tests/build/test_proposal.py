@@ -59,7 +59,7 @@ def test_a_layer_of_npm_is_an_npm_cell_wherever_its_prefix_is(bench):
         Shell(
             "put() { mkdir -p $1\n"
             'echo "{\\"name\\": \\"$2\\", \\"version\\": \\"$3\\"}" >$1/package.json; }\n'
-            "cd /usr/local; mkdir -p bin; top=lib/node_modules\n"
+            "mkdir -p /usr/local/bin; cd /usr/local; top=lib/node_modules\n"
             "put $top/left left 1.0.0; put $top/left/node_modules/in in 3.0.0\n"
             "echo x >$top/left/x\n"
             "put $top/@s/right @s/right 2.0.0; ln -s ../lib/node_modules/left/x bin/left\n"
