@@ -142,7 +142,14 @@ def _build_there(there, place, name):
 
 def _run_there(there, argv, cwd, env, *, umask=0o022):
     """Run a command as the other user; what it prints."""
-    gone = ("XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "VIRTUAL_ENV")
+    gone = (
+        "TMPDIR",
+        "XDG_RUNTIME_DIR",
+        "XDG_CONFIG_HOME",
+        "XDG_CACHE_HOME",
+        "XDG_DATA_HOME",
+        "VIRTUAL_ENV",
+    )
     own = {
         "HOME": str(there),
         "USER": USER,
