@@ -141,13 +141,13 @@ if [ -s {TOLD}/requirements.txt ]; then
     [ ! -s {TOLD}/constraints.txt ] || constraints="--build-constraints {TOLD}/constraints.txt"
     (
         echo "[extra-build-variables]"
-        sed -n "s|^\\([A-Za-z0-9][A-Za-z0-9._-]*\\).*|'\\1'.CONTAINER_KERNEL_STEP = '$TMPDIR'|p" \
+        sed -n "s|^\\([A-Za-z0-9][A-Za-z0-9._-]*\\).*|'\\1'.CONTAINER_KERNEL_STEP = '$TMPDIR'|p" \\
             {TOLD}/requirements.txt
     ) >$TMPDIR/uv.toml
     exact() {{
         {{
-            env -u UV_NO_CONFIG RUST_LOG=uv_dispatch=debug {UV} --config-file $TMPDIR/uv.toml \
-                pip install $here --no-deps @OPTIONS@ $constraints \
+            env -u UV_NO_CONFIG RUST_LOG=uv_dispatch=debug {UV} --config-file $TMPDIR/uv.toml \\
+                pip install $here --no-deps @OPTIONS@ $constraints \\
                 -r {TOLD}/requirements.txt "$@" 2>&1 || touch $TMPDIR/failed
         }} | "$python" $TMPDIR/log.py {TOLD}/tools
         [ ! -e $TMPDIR/failed ] || {{ rm $TMPDIR/failed; return 1; }}
@@ -164,9 +164,9 @@ number=0
 for tool in $(cat {TOLD}/tools 2>/dev/null); do
     number=$((number + 1))
     echo "$tool" >$TMPDIR/tool
-    {UV} $compile @OPTIONS@ --format pylock.toml \
+    {UV} $compile @OPTIONS@ --format pylock.toml \\
         --output-file {TOLD}/pylock.tool$number.toml $TMPDIR/tool >/dev/null
-    {UV} pip install --quiet --python $python --no-deps @OPTIONS@ \
+    {UV} pip install --quiet --python $python --no-deps @OPTIONS@ \\
         --target $TMPDIR/tools/$number -r $TMPDIR/tool
     sed -n "s/^Tag: //p" $TMPDIR/tools/$number/*.dist-info/WHEEL >{TOLD}/tool$number.tags
 done
