@@ -95,7 +95,7 @@ export CFLAGS="-g0 ${{CFLAGS-}}" CXXFLAGS="-g0 ${{CXXFLAGS-}}"
 TMPDIR=$(mktemp -d {CACHE}/uv/step.XXXXXX) && export TMPDIR  # what is left there is in no layer
 trap 'rm -rf "$TMPDIR"' EXIT
 here="--python $python --break-system-packages"
-start=$("$python" -c 'import time; print(time.time())')
+start=$("$python" -c 'import os, sys; print(os.stat(sys.argv[1]).st_mtime)' $TMPDIR)
 """
 
 _PIP_RESOLVE = f"""\
