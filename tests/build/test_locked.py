@@ -122,9 +122,9 @@ def test_all_npm_packages_are_locked_and_come_from_the_store(made, locked, node,
 def test_what_npm_installs_by_hand_is_proposed_as_the_cell(make_bench, node):
     bench = make_bench()
     bench.build("base", Base(node))
-    alone = "export NODE_DISABLE_COMPILE_CACHE=1 NPM_CONFIG_CACHE=/run/cache-of-npm"
-    by_hand = f"npm install --global {' '.join(NPM.names)}"
-    bench.build("by-hand", Shell(f"{alone}; {by_hand}"))
+    alone = "export NODE_DISABLE_COMPILE_CACHE=1 NPM_CONFIG_CACHE=/cache"
+    by_hand = f"{alone}; npm install --global {' '.join(NPM.names)}"
+    bench.build("by-hand", Shell(by_hand, cache=("/cache",)))
     workbench = bench.workbench
     found = propose(workbench.host, workbench.store, bench.image().chain_id, "lived:1")
     assert found.cells == (NPM.title,)
