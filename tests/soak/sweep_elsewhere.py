@@ -87,6 +87,7 @@ def _settle(there):
     """A checkout of the other user's with an environment of its own, and the runtime."""
     checkout = there / "checkout"
     checkout.mkdir()
+    (there / "home").mkdir(mode=0o700)
     names = [path for path in ROOT.iterdir() if path.name not in (".venv", ".git", "build")]
     subprocess.run(["cp", "-r", *names, checkout], check=True)
     runtime = there / "runc"
@@ -112,7 +113,8 @@ def _case(here, there, notebook):
     downloads = there / "home/downloads"
     if (here / "home/downloads").exists():
         shutil.copytree(here / "home/downloads", downloads, dirs_exist_ok=True, symlinks=True)
-    _give(there)
+        _give(downloads)
+    _give(other.parent)
     again = _build_there(there, other, notebook.name)
     seconds = [f"{between - started:.0f}", f"{time.monotonic() - between:.0f}"]
     for name, digest in built.items():
