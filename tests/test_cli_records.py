@@ -138,6 +138,26 @@ def test_a_notebook_run_as_a_whole_passes_over_what_moves_sessions(cli):  # noqa
     assert "No such file" not in done.stderr
 
 
+@pytest.mark.parametrize("ids", [("c", "c", "c", "c"), None])
+def test_cells_of_one_id_or_of_none_are_cells_of_their_own(cli, ids):  # noqa: F811
+    more = "%%build --net none\necho more > /more"
+    path = write_notebook(cli.folder / "a.ipynb", *FINE, more, "cat /same /more")
+    document = json.loads(path.read_text())
+    for number, cell in enumerate(document["cells"]):
+        del cell["id"]
+        if ids:
+            cell["id"] = ids[number]
+    document["nbformat_minor"] = 5 if ids else 4
+    path.write_text(json.dumps(document))
+    lock = json.loads(cli("lock", "a.ipynb", "--json").stdout)["lock"]["stages"]["main"]
+    assert [step["step"].split()[2] for step in lock["steps"]] == ["same", "more"]
+    done = cli("run", "a.ipynb", "--locked", "-o", "b.ipynb", "--json")
+    assert json.loads(done.stdout)["stages"]["main"]["digest"] == lock["image"], done.stderr
+    (said,) = json.loads((cli.folder / "b.ipynb").read_text())["cells"][3]["outputs"]
+    assert "".join(said["text"]) == "same\nmore\n"
+    assert json.loads(cli("verify", "a.ipynb", "--json").stdout)["reproducible"]
+
+
 def test_image_diff_names_what_differs(cli):  # noqa: F811
     base, made = (
         json.loads(cli("build", path.name, "--json").stdout)["stages"]["main"]["digest"]

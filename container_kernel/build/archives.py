@@ -1,4 +1,4 @@
-"""Archives: the Debian packages in a download cache, where every step that uses it can write.
+"""Archives: the packages in a download cache (Debian's, npm's), where every step that uses it can write.
 
 So a step can put there what it likes, links and FIFOs too. None is followed or waited for, and what
 a package is called means nothing before its bytes were hashed.
@@ -56,12 +56,12 @@ class Archives:
             os.unlink(_plain(name), dir_fd=self._fd)
 
     def has(self, name: str, digest: str) -> bool:
-        """Whether the package is there and has the bytes of that digest."""
+        """Whether the package is there and has the bytes of that digest, in hexadecimal."""
         return has_digest(_plain(name), digest, self._fd)
 
 
 def has_digest(path: Path | str, digest: str, folder: int | None = None) -> bool:
-    """Whether a regular file is there and has the bytes of that digest."""
+    """Whether a regular file is there and has the bytes of that digest, in hexadecimal."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         fd = os.open(path, flags, dir_fd=folder)
@@ -71,7 +71,8 @@ def has_digest(path: Path | str, digest: str, folder: int | None = None) -> bool
         os.close(fd)
         return False
     with os.fdopen(fd, "rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}" == digest
+        algorithm = "sha512" if len(digest) == 128 else "sha256"
+        return hashlib.file_digest(file, algorithm).hexdigest() == digest
 
 
 def _opened(cache: int) -> int:

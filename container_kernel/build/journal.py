@@ -2,11 +2,12 @@
 
 One small file per key, beside the index: what the key is made of, and for each layer ever made
 for it the packages and files that went in. Losing it loses explanations and locks, never a layer.
-Packages that have no cache by digest of their own (Debian's) are kept here by digest too.
+Packages that have no cache by digest of their own (Debian's, npm's) are kept here by digest too.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 from collections.abc import Sequence
@@ -24,8 +25,19 @@ if TYPE_CHECKING:
     from .graph import Parts
     from .resolved import Input
 
-KEPT = "deb"
-"""The kind of packages that are kept here by digest."""
+
+def kept_as(one: Input) -> str | None:
+    """The name a package is kept under here, its digest in hexadecimal; None if it is not kept."""
+    digest = str(one.get("digest") or "")
+    if one["kind"] == "deb":
+        return Digest(digest).hex
+    if one["kind"] == "npm" and digest.startswith(_INTEGRITY):
+        return base64.b64decode(digest.removeprefix(_INTEGRITY)).hex()
+    return None
+
+
+_INTEGRITY = "sha512-"
+"""What a digest begins with where npm gives it; the rest is base64."""
 
 
 class Journal:
@@ -56,43 +68,39 @@ class Journal:
         return self.inputs(layer.key or base_key(layer.chain_id), layer.diff_id)
 
     def keep(self, inputs: Sequence[Input], downloads: Path) -> None:
-        """Keep Debian packages by digest: a second name for the file, no second copy."""
-        kept = [one for one in inputs if one["kind"] == KEPT]
+        """Keep packages by digest: a second name for the file, no second copy."""
+        kept = _files(inputs)
         if not kept:
             return
         self._kept.mkdir(mode=0o700, parents=True, exist_ok=True)
-        from .archives import Archives  # for those who install Debian's packages
+        from .archives import Archives  # for those who install packages
 
         with Archives(downloads) as archives:
-            for one in kept:
+            for name, file in kept:
                 with suppress(OSError):  # what cannot be kept is fetched again
-                    _keep(archives, one["file"], self._place(one["digest"]))
+                    _keep(archives, file, self._kept / name)
 
     def bring(self, inputs: Sequence[Input], downloads: Path) -> None:
-        """Put kept packages where apt looks for what it has downloaded."""
-        wanted = [one for one in inputs if one["kind"] == KEPT]
+        """Put kept packages where package managers look for what was downloaded."""
+        wanted = _files(inputs)
         if not wanted:
             return
         from .archives import Archives
 
         with Archives(downloads) as archives:
-            for one in wanted:
-                name, digest = one["file"], one["digest"]
+            for name, file in wanted:
                 with suppress(OSError):
-                    if not archives.has(name, digest):
-                        archives.remove(name)
-                        self._bring(archives, name, digest)
+                    if not archives.has(file, name):
+                        archives.remove(file)
+                        self._bring(archives, file, name)
 
-    def _bring(self, archives: Archives, name: str, digest: str) -> None:
+    def _bring(self, archives: Archives, file: str, name: str) -> None:
         from .archives import has_digest
 
-        kept = self._place(digest)
-        if has_digest(kept, digest):
+        kept = self._kept / name
+        if has_digest(kept, name):
             os.utime(kept)  # when it was used last
-            archives.take(name, kept)
-
-    def _place(self, digest: str) -> Path:
-        return self._kept / digest.removeprefix("sha256:")
+            archives.take(file, kept)
 
     def _path(self, key: str) -> Path:
         return self._folder / f"{key}.json"
@@ -110,10 +118,16 @@ def base_key(chain_id: Digest) -> str:
     return f"base-{chain_id.hex}"
 
 
-def _keep(archives: Archives, name: str, place: Path) -> None:
+def _files(inputs: Sequence[Input]) -> list[tuple[str, str]]:
+    """What each package is kept as, and what it is called where it was downloaded."""
+    named = ((kept_as(one), one) for one in inputs)
+    return [(name, one.get("file", f"{name}.tgz")) for name, one in named if name]
+
+
+def _keep(archives: Archives, file: str, place: Path) -> None:
     for _ in range(2):  # what is there may be collected until its time is now
         with suppress(FileNotFoundError):
             with suppress(FileExistsError):
-                archives.link(name, place)
+                archives.link(file, place)
             os.utime(place, follow_symlinks=False)
             return

@@ -10,6 +10,7 @@ from ..oci.digest import Digest
 from .events import About, Layer
 from .history import Decision, History
 from .journal import Journal, base_key
+from .step import MEANING
 
 if TYPE_CHECKING:
     from .graph import Parts
@@ -125,6 +126,11 @@ class Ledger:
 
 def _unknown(about: About, stage: LockedStage) -> str:
     titles = [step.title for step in stage.steps]
+    for step in stage.steps:
+        now = MEANING.get(step.kind)
+        if step.title == about.title and step.meaning != now:
+            made = f"the lock has it as version {step.meaning} of %{step.kind} makes it"
+            return f"{about.title}\n  {made}, this program has version {now}"
     if about.title in titles:
         return f"{about.title} is there on other layers, or with other inputs; %why tells which"
     return f"{about.title}\n  the lock has: {', '.join(titles) or 'no steps'}"

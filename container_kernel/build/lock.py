@@ -17,10 +17,11 @@ from typing import Any
 from ..errors import LockBroken
 from ..oci.digest import Digest
 from ..record import record
-from .journal import KEPT
+from .journal import kept_as
 from .resolved import Input
 
 VERSION = 1
+_ANEW = "take back the file as it was, or write it anew: container-kernel lock NOTEBOOK"
 KEY = "container_kernel"
 """Where a notebook's metadata holds an embedded lock, as ``lock``."""
 
@@ -92,7 +93,7 @@ class Lock:
             return cls(stages, str(data["platform"]), str(data["tool"]))
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             what = f"{error} is missing" if isinstance(error, KeyError) else error
-            raise LockBroken(f"{where} is damaged: {what}") from error
+            raise LockBroken(f"{where} is damaged: {what}", hint=_ANEW) from error
 
 
 def path_of(notebook: Path) -> Path:
@@ -107,8 +108,15 @@ def read(notebook: Path) -> Lock | None:
         LockBroken: it cannot be used.
     """
     path = path_of(notebook)
-    if path.exists():
+    try:
         return parse(path.read_text(encoding="utf-8", errors="replace"), path.name)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        why = f"{path.name} cannot be read: {error.strerror}"
+        raise LockBroken(
+            why, hint="put the lock's file there, readable, or lock it anew"
+        ) from error
     embedded = json.loads(notebook.read_text(encoding="utf-8")).get("metadata", {}).get(KEY, {})
     if "lock" in embedded:
         return Lock.from_json(embedded["lock"], f"the lock in {notebook.name}")
@@ -120,7 +128,7 @@ def packages(held: Lock) -> set[str]:
     found: set[str] = set()
     for stage in held.stages.values():
         inputs = chain(stage.base_inputs, *(step.inputs for step in stage.steps))
-        found.update(Digest(one["digest"]).hex for one in inputs if one["kind"] == KEPT)
+        found.update(name for one in inputs if (name := kept_as(one)))
     return found
 
 
@@ -138,8 +146,13 @@ def parse(text: str, where: str) -> Lock:
             )
     try:
         data = json.loads(text, object_pairs_hook=_without_doubles)
+    except json.JSONDecodeError as error:
+        if error.msg.startswith("Unterminated") or not text[error.pos :].strip():
+            what = f"ends in the middle, in line {error.lineno}" if text.strip() else "is empty"
+            raise LockBroken(f"{where} {what}", hint=_ANEW) from error
+        raise LockBroken(f"{where} cannot be read: {error}", hint=_ANEW) from error
     except ValueError as error:
-        raise LockBroken(f"{where} cannot be read: {error}") from error
+        raise LockBroken(f"{where} cannot be read: {error}", hint=_ANEW) from error
     return Lock.from_json(data, where)
 
 
@@ -200,16 +213,27 @@ def _stage(data: Mapping[str, Any]) -> LockedStage:
 
 _WORD = re.compile(r"[A-Za-z0-9][\w.+~:%!-]*")
 _URL = re.compile(r"\S+")
-_NPM_NAME = re.compile(r"@?[A-Za-z0-9][\w./~-]*")
+_NPM = r"(?:@[\w~-][\w.~-]*/)?[\w~-][\w.~-]*"
+_NPM_NAME = re.compile(_NPM)
+_NPM_PATH = re.compile(rf"{_NPM}(?:/node_modules/{_NPM})*")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _INTEGRITY = re.compile(r"[\w+/= -]+")
 _NEEDED: Mapping[str, Mapping[str, re.Pattern[str]]] = {
     "deb": dict.fromkeys(("name", "version", "architecture", "file"), _WORD) | {"digest": _DIGEST},
     "python": {"name": _WORD, "version": _WORD, "digest": _DIGEST, "url": _URL},
-    "npm": {"name": _NPM_NAME, "version": _WORD, "digest": _INTEGRITY},
+    "npm": {
+        "name": _NPM_NAME,
+        "version": _WORD,
+        "digest": _INTEGRITY,
+        "path": _NPM_PATH,
+        "url": _URL,
+    },
     "file": {"url": _URL, "digest": _DIGEST},
 }
-_MAY_LACK = {("python", "url"), ("python", "digest"), ("npm", "digest")}
+_MAY_LACK = {
+    *(("python", "url"), ("python", "digest")),
+    *(("npm", "url"), ("npm", "digest"), ("npm", "path")),
+}
 
 
 def checked(one: Input) -> Input:

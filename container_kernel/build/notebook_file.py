@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -52,4 +53,20 @@ def _cells(notebook: Path) -> list[dict[str, Any]]:
             raise TypeError("cells must be objects")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CellError(f"{notebook} cannot be read as a notebook: {error}") from error
-    return list(cells)
+    return with_ids_apart(cells)
+
+
+def with_ids_apart(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The cells, where one whose id another had before is told from it.
+
+    Files that were put together by hand or by a merge have such cells.
+    """
+    seen: Counter[object] = Counter()
+    found = []
+    for cell in cells:
+        if cell_id := cell.get("id"):
+            seen[cell_id] += 1
+            if seen[cell_id] > 1:
+                cell = {**cell, "id": f"{cell_id}#{seen[cell_id]}"}
+        found.append(cell)
+    return found

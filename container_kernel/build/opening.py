@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,6 +74,11 @@ def _ledger(store: Store, config: Config, around: Surroundings) -> Ledger:
         held = lock.read(notebook)
         if held is None:
             raise LockBroken(f"{notebook.name} has no lock: {lock.path_of(notebook).name}")
+        if held.platform != os.uname().machine:
+            raise LockBroken(
+                f"the lock of {notebook.name} is for {held.platform}, this is {os.uname().machine}",
+                hint="build without --locked here, or write the lock anew",
+            )
         if not around.is_twin:
             lock_roots.note(store, notebook, held)
     history = History(store.home, notebook) if notebook is not None else None

@@ -18,13 +18,13 @@ from . import resolved
 from .execute import Command
 from .journal import Journal
 from .lock import LockedStep, checked
-from .package_scripts import CACHE, SCRIPTS, TOLD, UV
+from .package_scripts import CACHE, NPM, SCRIPTS, TOLD, UV
 from .resolved import Input
 from .step import Packages
 from .workplace import Workplace
 
 _CACHES = {"pip": "uv"}
-_OTHER_BYTES = re.compile(r"hash(es)? ?(sum)? mismatch|mismatch", re.IGNORECASE)
+_OTHER_BYTES = re.compile(r"mismatch|EINTEGRITY", re.IGNORECASE)
 _REQUIREMENTS = "/run/requirements"
 _VERSION_OR_SUITE = re.compile(r"[=/].*")
 
@@ -39,7 +39,7 @@ class Installation:
         self, step: Packages, place: Workplace, journal: Journal, locked: LockedStep | None
     ) -> None:
         self._inputs = locked.inputs if locked else None
-        self._step = resolved.pinned(step, locked.inputs) if locked else step
+        self._step = step
         self._store = place.store
         self._journal = journal
         self._host = place.host
@@ -56,6 +56,8 @@ class Installation:
             words += _file_words(step.manager, path, inside)
         if step.manager == "pip":
             binds[UV] = _find_uv()
+        if step.manager == "npm":
+            binds[NPM] = Path(__file__).with_name("npm.js")
         if self._inputs is not None:
             self._journal.bring(self._inputs, self._downloads)
             resolved.write(step, self._inputs, self._told)
@@ -82,9 +84,10 @@ class Installation:
         """
         found = self._found()
         if self._inputs is not None:
-            # apt and pip were told what to take; npm can only be asked for it.
-            if self._step.manager == "npm" and (drift := resolved.drift(self._inputs, found)):
-                raise LockDrift(f"{self._step.title} would install other packages:\n  {drift}")
+            # What is installed was told; what it is built with can only be asked for.
+            tools = [one for one in self._inputs if one.get("tool")]
+            if drift := resolved.drift(tools, resolved.tools_told(self._told)):
+                raise LockDrift(f"{self._step.title} was built with other tools:\n  {drift}")
             found = list(self._inputs)
         self._journal.keep(found, self._downloads)
         return found

@@ -32,12 +32,15 @@ _DPKG = "/var/lib/dpkg"
 _AUTO = re.compile(r"^Package: (\S+)\n(?:[^\n]+\n)*?Auto-Installed: 1$", re.MULTILINE)
 _PATH = re.compile(r"(?<![\w.-])/[\w.+-]+/[\w./+-]*\w")
 _MERGED = ("/bin/", "/sbin/", "/lib/", "/lib64/")
-_NODE = ("/usr/local/lib/node_modules", "/usr/lib/node_modules")
+# Below npm's prefix, wherever that is; a project has its packages beside its own files.
+_NODE = re.compile(
+    r"((?:/(?!node_modules/)[^/]+)*/lib/node_modules)/((?:@[^/]+/)?[^/@.][^/]*)/package\.json"
+)
 
 LEFT_OUT = {
     "caches, which are made again": (
         *("*/.cache/*", "/var/cache/*", "*/.npm/*", "*/__pycache__/*", "*.pyc"),
-        *("/etc/ld.so.cache", "/var/lib/apt/*"),
+        *("/etc/ld.so.cache", "/var/lib/apt/*", "*/node-compile-cache/*"),
     ),
     "logs": ("/var/log/*",),
     "what programs keep of a session": (
@@ -149,7 +152,7 @@ def _packages(draft: _Draft, before: View, after: View, paths: list[str]) -> _Ow
     if f"{_DPKG}/status" in paths:
         _debian(draft, before, after, owned)
     _python(draft, after, paths, owned)
-    _node(draft, before, after, owned)
+    _node(draft, after, paths, owned)
     return owned
 
 
@@ -192,19 +195,22 @@ def _python(draft: _Draft, after: View, paths: list[str], owned: _Owned) -> None
         draft.remarks.append("%pip writes who installed a package (INSTALLER, RECORD) its own way")
 
 
-def _node(draft: _Draft, before: View, after: View, owned: _Owned) -> None:
-    found: list[Package] = []
-    for top in _NODE:
-        for name in after.names(top):
-            inner = [f"{name}/{one}" for one in after.names(f"{top}/{name}")]
-            for one in inner if name.startswith("@") else [name]:
-                path = f"{top}/{one}/package.json"
-                new = [*installed.node(after, path)]
-                if f"{top}/{one}" not in owned.files and new != [*installed.node(before, path)]:
-                    found += new
-                    owned.folders.append(f"{top}/{one}/")
-    if found:
-        draft.packages.append(_line("%npm", (one.pinned for one in sorted(found))))
+def _node(draft: _Draft, after: View, paths: list[str], owned: _Owned) -> None:
+    words: list[str] = []
+    for path in paths:
+        match = _NODE.fullmatch(path)
+        if not match or path in owned.files:
+            continue
+        top, folder = match.groups()
+        for one in installed.node(after, path):
+            # npm can install a package under another name.
+            words.append(one.pinned if one.name == folder else f"{folder}@npm:{one.pinned}")
+            owned.folders.append(f"{top}/{folder}/")
+        if not top.startswith("/usr/"):
+            remark = f"npm had put packages below {top}; %npm puts them where all users find them"
+            draft.remarks += [remark] if remark not in draft.remarks else []
+    if words:
+        draft.packages.append(_line("%npm", sorted(words)))
 
 
 def _line(magic: str, words: Iterable[str]) -> str:
@@ -238,7 +244,7 @@ class _Reader:
             self._folder(path, status)
         elif stat.S_ISLNK(mode):
             target = os.readlink(self._on_disk(path))
-            if not target.startswith(_NODE) and "node_modules/" not in target:
+            if "node_modules/" not in target:
                 draft.files.append(f"ln -sfn {shlex.quote(target)} {shlex.quote(path)}")
                 self._rights(path, status, None)
         elif stat.S_ISREG(mode):

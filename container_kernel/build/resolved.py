@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..record import replace
 from .step import Download, Packages, Step
 
 Input = dict[str, Any]
@@ -33,7 +32,7 @@ def of_step(step: Step, told: Path | None) -> list[Input]:
         return [{"kind": "file", "url": step.url, "digest": step.digest}]
     if isinstance(step, Packages) and told is not None:
         found = _READERS[step.manager](told)
-        return sorted(found, key=lambda one: (one["name"], one["version"]))
+        return sorted(found, key=lambda one: (one["name"], one["version"], str(one.get("path"))))
     return []
 
 
@@ -43,7 +42,19 @@ def write(step: Packages, inputs: Sequence[Input], told: Path) -> None:
         lines = [f"{one['file']} {one['size']} {_hex(one)}" for one in inputs]
         (told / "wanted").write_text("".join(f"{line}\n" for line in lines))
     elif step.manager == "pip":
-        (told / "requirements.txt").write_text("".join(f"{_requirement(i)}\n" for i in inputs))
+        tools = [one for one in inputs if one.get("tool")]
+        packages = [one for one in inputs if not one.get("tool")]
+        names = [one["name"] for one in tools]
+        # Two versions of a tool, for two packages, cannot both be said to be the one.
+        alone = [one for one in tools if names.count(one["name"]) == 1]
+        _write_requirements(told / "requirements.txt", packages)
+        _write_requirements(told / "constraints.txt", alone)
+    else:
+        (told / "npm.json").write_text(json.dumps(inputs))
+
+
+def _write_requirements(path: Path, inputs: Sequence[Input]) -> None:
+    path.write_text("".join(f"{_requirement(one)}\n" for one in inputs))
 
 
 def _requirement(one: Input) -> str:
@@ -55,16 +66,6 @@ def _requirement(one: Input) -> str:
 
 def _hex(one: Input) -> str:
     return str(one["digest"]).removeprefix("sha256:")
-
-
-def pinned(step: Packages, inputs: Sequence[Input]) -> Packages:
-    """The step with versions for what it names, where its package manager needs that."""
-    if step.manager != "npm":
-        return step
-    direct = {one["name"]: one["version"] for one in inputs if one.get("direct")}
-    named = [(_npm_name(word), word) for word in step.names]
-    words = (f"{name}@{direct[name]}" if name in direct else word for name, word in named)
-    return replace(step, names=tuple(words))
 
 
 def drift(before: Sequence[Input], after: Sequence[Input]) -> str:
@@ -84,10 +85,6 @@ def drift(before: Sequence[Input], after: Sequence[Input]) -> str:
 
 def _version(one: Input) -> str:
     return str(one.get("version") or one.get("digest"))
-
-
-def _npm_name(word: str) -> str:
-    return word[0] + word[1:].partition("@")[0]
 
 
 # ---------------------------------------------------------------- what each tool wrote
@@ -118,9 +115,22 @@ def _pip(told: Path) -> Iterator[Input]:
         tags[_normal(name), version] = {one for tag in its for one in _expanded(tag)}
     for package in tomllib.loads(text(told, "pylock.toml")).get("packages", ()):
         name, version = _normal(package["name"]), str(package.get("version", ""))
-        yield {"kind": "python", "name": name, "version": version} | _chosen(
-            package, tags.get((name, version), set())
-        )
+        yield _python(package, tags.get((name, version), set()))
+    for found in told.glob("tool*.tags"):
+        of_tool = {one for tag in text(told, found.name).split() for one in _expanded(tag)}
+        for package in tomllib.loads(text(told, f"pylock.{found.stem}.toml"))["packages"]:
+            yield {**_python(package, of_tool), "tool": True}
+
+
+def tools_told(told: Path) -> list[Input]:
+    """The tools that a step of ``%pip`` built packages with, by name and version."""
+    pairs = (line.partition("==")[::2] for line in text(told, "tools").splitlines())
+    return [{"name": _normal(name), "version": version} for name, version in pairs]
+
+
+def _python(package: Input, tags: set[str]) -> Input:
+    name, version = _normal(package["name"]), str(package.get("version", ""))
+    return {"kind": "python", "name": name, "version": version} | _chosen(package, tags)
 
 
 def _chosen(package: Input, tags: set[str]) -> Input:
@@ -154,26 +164,8 @@ def _expanded(tag: str) -> Iterator[str]:
 
 
 def _npm(told: Path) -> Iterator[Input]:
-    tree = json.loads(text(told, "npm.json") or "{}")
-    lock = json.loads(text(told, "npm-lock.json") or "{}")
-    integrity = {
-        (path.rpartition("node_modules/")[2], one.get("version")): one.get("integrity")
-        for path, one in lock.get("packages", {}).items()
-    }
-    seen = set()
-    for name, version, is_direct in _npm_tree(tree, is_direct=True):
-        if (name, version) not in seen:
-            seen.add((name, version))
-            digest = integrity.get((name, version))
-            direct = {"direct": True} if is_direct else {}
-            yield {"kind": "npm", "name": name, "version": version, "digest": digest, **direct}
-
-
-def _npm_tree(node: Input, *, is_direct: bool) -> Iterator[tuple[str, str, bool]]:
-    for name, one in node.get("dependencies", {}).items():
-        if one.get("version"):
-            yield name, one["version"], is_direct
-        yield from _npm_tree(one, is_direct=False)
+    for one in json.loads(text(told, "npm.json") or "[]"):
+        yield {"kind": "npm", **one}
 
 
 _READERS = {"apt": _apt, "pip": _pip, "npm": _npm}

@@ -84,6 +84,11 @@ RULES = (
         ("/var/cache/fontconfig/*.cache-*", "/root/.cache/fontconfig/*.cache-*"),
     ),
     Rule(
+        "Node's compile cache",
+        "holds what V8 made of a script, in other bytes each time; Node makes it again",
+        ("/tmp/node-compile-cache/**",),
+    ),
+    Rule(
         "catalogue of the journal",
         "holds the time it was made",
         ("/var/lib/systemd/catalog/database",),

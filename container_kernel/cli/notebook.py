@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ..build.notebook_file import with_ids_apart
 from ..errors import UsageError
 from ..record import record
 
@@ -51,7 +52,8 @@ def document(path: Path) -> dict[str, Any]:
 
 def code_cells(path: Path) -> list[CodeCell]:
     """The code cells of the notebook at ``path``, in order."""
-    cells = [cell for cell in document(path)["cells"] if cell.get("cell_type") == "code"]
+    cells = with_ids_apart(document(path)["cells"])
+    cells = [cell for cell in cells if cell.get("cell_type") == "code"]
     return [CodeCell(cell.get("id"), _text(cell.get("source", ""))) for cell in cells]
 
 

@@ -172,7 +172,9 @@ _COMMANDS = (
           "they ran. container-kernel run --stale runs these again."),
     Magic(name="lock", summary="Write the lock: what the image is made of, exactly.",
           details="The lock lies beside the notebook, as NAME.lock.json. With --locked, "
-          "container-kernel run and build take what it names, or refuse.", example="%lock"),
+          "container-kernel run and build take what it names, or refuse. It names every package "
+          "that was installed, and the tools that built those that came as source.",
+          example="%lock"),
     Magic(name="verify", summary="Build everything once more and compare, to the bit.",
           details="In a store of its own, from nothing. If a layer differs, the files in it that "
           "do so are shown, and the likely cause.", flags=(_JSON,), example="%verify"),

@@ -1,10 +1,14 @@
 """Workbenches, driven by steps, on the store that all tests share."""
 
+import json
+
 import pytest
 
 from container_kernel.build.cancel import Cancel
 from container_kernel.build.step import Base, Packages
+from container_kernel.kernel import records
 from container_kernel.kernel.magics import build_items
+from container_kernel.record import replace
 from container_kernel.workbench import Workbench
 
 
@@ -90,3 +94,28 @@ def debian(make_bench):
 def unique(request, tmp_path):
     """A comment that makes a step new in the store all tests share."""
     return f"# {request.node.name} {tmp_path}"
+
+
+@pytest.fixture
+def locked(make_bench, settings, folder):
+    """Builds the same cells, held to their lock, with nothing cached."""
+    notebook = folder / "some.ipynb"
+    notebook.write_text(json.dumps({"cells": [], "metadata": {}}))
+
+    def locked(*steps, base="debian:bookworm", use_cache=False, is_locked=True, **more):
+        config = replace(settings, is_locked=is_locked, **more)
+        bench = make_bench(config, notebook=notebook, use_cache=use_cache)
+        bench.build("base", Base(base))
+        for number, step in enumerate(steps):
+            bench.build(f"cell-{number}", step)
+        return bench
+
+    locked.notebook = notebook
+    return locked
+
+
+def lock_of(bench, notebook):
+    """Write the lock of what was built; its stage."""
+    made = bench.workbench.lock(on_event=bench.events.append, cancel=Cancel())
+    records.write(made, notebook)
+    return made.stages["main"]

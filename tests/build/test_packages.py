@@ -1,22 +1,21 @@
 """Real packages from this host's own mirrors: apt, pip, npm."""
 
-import json
 import os
 
 import pytest
 
 from container_kernel.build import lock as locks
-from container_kernel.build.cancel import Cancel
 from container_kernel.build.events import StepLog
 from container_kernel.build.ledger import Ledger
 from container_kernel.build.lock import Lock
 from container_kernel.build.packages import Installation
 from container_kernel.build.step import Base, Packages
 from container_kernel.errors import LockDrift, StepFailed
-from container_kernel.kernel import records
 from container_kernel.oci.digest import Digest
 from container_kernel.record import replace
 from container_kernel.runtime.network import NONE
+
+from .conftest import lock_of
 
 pytestmark = [pytest.mark.privileged, pytest.mark.slow]
 
@@ -99,30 +98,6 @@ def test_pip_without_python_says_what_to_do(make_bench):
 
 
 # ---------------------------------------------------------------- locked
-
-
-@pytest.fixture
-def locked(make_bench, settings, folder):
-    """Builds the same cells, held to their lock, with nothing cached."""
-    notebook = folder / "some.ipynb"
-    notebook.write_text(json.dumps({"cells": [], "metadata": {}}))
-
-    def locked(*steps, use_cache=False, is_locked=True, **more):
-        config = replace(settings, is_locked=is_locked, **more)
-        bench = make_bench(config, notebook=notebook, use_cache=use_cache)
-        bench.build("base", Base("debian:bookworm"))
-        for number, step in enumerate(steps):
-            bench.build(f"cell-{number}", step)
-        return bench
-
-    locked.notebook = notebook
-    return locked
-
-
-def lock_of(bench, notebook):
-    made = bench.workbench.lock(on_event=bench.events.append, cancel=Cancel())
-    records.write(made, notebook)
-    return made.stages["main"]
 
 
 def test_what_is_locked_is_installed_again_to_the_bit_and_without_network(locked, monkeypatch):

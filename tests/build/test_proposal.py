@@ -51,3 +51,26 @@ def test_packages_and_files_of_one_layer_are_told_apart(debian):
     assert "cat > /etc/ours <<'EOF'" in body
     assert "mine" not in found.cells[1]
     assert found.unexplained == ("/etc/pipe",)
+
+
+def test_a_layer_of_npm_is_an_npm_cell_wherever_its_prefix_is(bench):
+    bench.build(
+        "npm",
+        Shell(
+            "put() { mkdir -p $1\n"
+            'echo "{\\"name\\": \\"$2\\", \\"version\\": \\"$3\\"}" >$1/package.json; }\n'
+            "mkdir -p /usr/local/bin; cd /usr/local; top=lib/node_modules\n"
+            "put $top/left left 1.0.0; put $top/left/node_modules/in in 3.0.0\n"
+            "echo x >$top/left/x\n"
+            "put $top/@s/right @s/right 2.0.0; ln -s ../lib/node_modules/left/x bin/left\n"
+            "put $top/old left 0.9.0; put /root/.npm-global/lib/node_modules/own own 4.0.0\n"
+            "put /opt/app/node_modules/theirs theirs 5.0.0\n",
+            net="none",
+        ),
+    )
+    found = proposed(bench)
+    assert found.cells[0] == "%npm @s/right@2.0.0 left@1.0.0 old@npm:left@0.9.0 own@4.0.0"
+    assert "node_modules/theirs/package.json" in found.cells[1]
+    assert found.cells[1].count("cat > ") == 1
+    assert "left" not in found.cells[1]
+    assert any("/root/.npm-global/lib/node_modules" in remark for remark in found.remarks)

@@ -210,13 +210,17 @@ def test_no_lock_is_an_error(make):
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (lambda text: text[: len(text) // 2], "cannot be read"),
+        (lambda text: text[: len(text) // 2], "ends in the middle"),
+        (lambda text: text.replace(":", "", 1), "cannot be read"),
         (lambda text: text.replace('"version": 1', '"version": 2', 1), "this program knows 1"),
         (lambda text: text.replace('"diff_id": "sha256:', '"diff_id": "sha', 1), "is damaged"),
         (lambda text: text.replace('"stages"', '"stage"'), "'stages' is missing"),
         (lambda text: "<<<<<<< ours\n" + text, "a merge that was not finished"),
         (lambda text: text.replace('"size": ', '"size": 1,\n"size": ', 1), "is there twice"),
         (lambda text: "[]", "it has no version"),
+        (lambda text: "", "is empty"),
+        (lambda text: text[: len(text) // 2].rpartition(",")[0], r"ends in the middle, in line"),
+        (lambda text: text.replace('"platform": "', '"platform": "not-'), "is for not-"),
     ],
 )
 def test_a_bad_lock_says_what_is_wrong(make, notebook, change, complaint):
@@ -240,6 +244,7 @@ def test_a_bad_lock_says_what_is_wrong(make, notebook, change, complaint):
             "size": 1,
         },
         {"kind": "npm", "name": "../../x y", "version": "1", "digest": None},
+        {"kind": "npm", "name": "x", "version": "1", "digest": None, "path": "x/../../../etc"},
         {"kind": "unheard-of"},
     ],
 )
@@ -296,3 +301,19 @@ def test_a_change_to_what_was_built_before_is_a_hit_and_shown(make):
     told = reasons_of(bench)
     assert "hit, it was built elsewhere, in run 3" in told
     assert "echo b > /a" in told
+
+
+def test_a_lock_that_cannot_be_read_says_why(make, notebook):
+    locks.path_of(notebook).mkdir()
+    with pytest.raises(LockBroken, match=r"lock\.json cannot be read: Is a directory"):
+        make(Shell("echo a > /a"), is_locked=True)
+
+
+def test_a_lock_of_an_older_way_to_install_says_so(make, notebook):
+    lock(make(Shell("echo a > /a")), notebook)
+    path = locks.path_of(notebook)
+    data = json.loads(path.read_text())
+    data["stages"]["main"]["steps"][0] |= {"meaning": 0, "key": "0" * 64}
+    path.write_text(json.dumps(data))
+    with pytest.raises(LockDrift, match="as version 0 of %build makes it, this program has"):
+        make(Shell("echo a > /a"), is_locked=True)

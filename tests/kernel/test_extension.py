@@ -191,6 +191,33 @@ def test_help_and_other_magics_are_as_ever(kernel):
     assert kernel.run("%%run")[0]["status"] == "error"
 
 
+def test_magics_of_environments_and_failures_work_beside_ipython(kernel):
+    kernel.cell("base", "%base busybox")
+    kernel.cell("one", "%%build --net none\necho 1 > /one")
+    kernel.cell("two", "%%build --net none\necho 2 > /two")
+    assert "back to @2" in kernel.text("%undo")
+    assert kernel.run("%%container\ntest -e /two")[0]["ename"] == "ExitStatus"
+    assert "good is @2" in kernel.text("%branch good")
+    assert "*  @2" in kernel.text("%checkout")
+    assert "on @3" in kernel.text("%checkout @3")
+    assert "+ /two" in kernel.text("%diff @2 @3")
+    kernel.run("%%container\nmkdir -p ~/own; echo hi > ~/own/file")
+    assert "own/file <<'EOF'\nhi\nEOF" in kernel.text("%freeze")
+    assert "2 / 2048" in kernel.text("%top --once")
+    assert "every byte is the same" in kernel.text("%verify")
+    assert kernel.run("%%build --net none\ntouch /half; false")[0]["ename"] == "StepFailed"
+    assert kernel.text("%shell --failed ls /half") == "/half\n"
+    assert kernel.run("%retry")[0]["ename"] == "StepFailed"
+    assert "discarded" in kernel.text("%discard")
+    assert kernel.run("%shell --failed true")[0]["ename"] == "CellError"
+
+
+def test_records_of_a_notebook_need_to_know_which_it_is(based):
+    for magic in ("%lock", "%why", "%stale"):
+        reply, _ = based.run(magic)
+        assert "told of no notebook" in reply["evalue"], magic
+
+
 def test_unloading_gives_everything_back(based):
     based.run("%%container\nsleep 1000 &")
     family = subprocess.run(

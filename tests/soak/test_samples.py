@@ -12,4 +12,6 @@ def test_no_case_of_the_sample_fails(name):
     sweep = Sweep(name, seed=None, is_sample=True)
     if sweep.why_not:
         pytest.skip(sweep.why_not)
+    if not sweep.cases:
+        pytest.skip("its shortest case is too long for the suite: ./dev soak runs it")
     assert sweep.run()
