@@ -47,6 +47,7 @@ def probe(namespace: Namespace, oci_runtime: str | None = None) -> list[Finding]
 
 
 def _parent(namespace: Namespace) -> cgroup.CgroupParent | None:
+    namespace.settle()
     return cgroup.find_parent(namespace.run_dir.name, is_rootless=namespace.is_rootless)
 
 
@@ -109,15 +110,21 @@ def _limits(namespace: Namespace) -> list[Finding]:
                       if words[field] != NOT_HELD)  # fmt: skip
     lacking = [name for field, name in names.items() if words[field] == NOT_HELD]
     missing = f"; not held: {', '.join(lacking)}" if lacking else ""
-    remedy = level.DELEGATE if namespace.is_rootless else "mount cgroups writable for us"
-    return [Finding("limits", found + missing, parent is not None, remedy)]
+    remedy = cgroup.remedy() if namespace.is_rootless else "mount cgroups writable for us"
+    findings = [Finding("limits", found + missing, parent is not None, remedy)]
+    if namespace.is_rootless and parent and (absent := cgroup.undelegated(parent)):
+        lack = f"not delegated: {', '.join(absent)}"
+        findings.append(Finding("limits", lack, False, cgroup.DELEGATE))
+    return findings
 
 
 def _overlay() -> Finding:
     is_known = "\toverlay\n" in Path("/proc/filesystems").read_text()
-    return Finding(
-        "overlayfs", "in the kernel" if is_known else "missing", is_known, "sudo modprobe overlay"
-    )
+    # A module is loaded by the first mount, also by that of a user.
+    modules = Path("/lib/modules", os.uname().release, "modules.dep")
+    is_there = is_known or (modules.exists() and "/overlay.ko" in modules.read_text())
+    found = "in the kernel" if is_known else "a module of the kernel" if is_there else "missing"
+    return Finding("overlayfs", found, is_there, "sudo modprobe overlay")
 
 
 def _seccomp() -> Finding:
