@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def claim(name: str, reaper: int) -> None:
         if _is_given(own):
             _make_room(own)
         elif bus := _bus(own):
-            _make_room(_new_scope(bus, name, _family(reaper), reaper))
+            _make_room(_new_scope(bus, name, _family(reaper)))
 
 
 def _is_given(own: str) -> bool:
@@ -80,8 +81,8 @@ def _family(reaper: int) -> list[int]:
     return found
 
 
-def _new_scope(bus: Path, name: str, pids: list[int], one: int) -> str:
-    """Ask for a scope with these processes in it; its cgroup, once they are there.
+def _new_scope(bus: Path, name: str, pids: list[int]) -> str:
+    """Ask for a scope with these processes in it; its cgroup, once all of them are there.
 
     Raises:
         OSError: there is none to be had.
@@ -102,19 +103,31 @@ def _new_scope(bus: Path, name: str, pids: list[int], one: int) -> str:
     ]
     call = ("StartTransientUnit", "ssa(sv)a(sa(sv))", unit, "fail", "4", *properties, "0")
     done = subprocess.run([*argv, *call], stdin=subprocess.DEVNULL, capture_output=True, env={})
-    deadline = time.monotonic() + _PATIENCE_S
-    while not (path := path_of(str(one))).endswith(f"/{unit}"):
-        if done.returncode or time.monotonic() > deadline:
-            raise OSError(0, "no scope")
-        time.sleep(_POLL_S)
-    return path
+    if done.returncode:
+        raise OSError(0, "no scope")
+    _wait_until(lambda: all(path_of(str(pid)).endswith(f"/{unit}") for pid in pids))
+    return path_of(str(pids[0]))
 
 
 def _make_room(own: str) -> None:
-    """Move the processes of a cgroup into a leaf of it."""
+    """Move the processes of a cgroup into a leaf of it, with those they fork meanwhile."""
     top = ROOT / own.lstrip("/")
     leaf = top / LEAF
     leaf.mkdir(exist_ok=True)
-    for pid in (top / "cgroup.procs").read_text().split():
-        with suppress(ProcessLookupError):
-            (leaf / "cgroup.procs").write_text(pid)
+
+    def is_empty() -> bool:
+        pids = (top / "cgroup.procs").read_text().split()
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                (leaf / "cgroup.procs").write_text(pid)
+        return not pids
+
+    _wait_until(is_empty)
+
+
+def _wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _PATIENCE_S
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        time.sleep(_POLL_S)
