@@ -281,10 +281,18 @@ def _leave_half_of_inotify() -> None:
 
 
 def _keep_in_memory(folder: Path) -> None:
-    """Give the run folder no disk: what lies in it is small, and made while somebody waits."""
-    syscalls.mount(
-        "tmpfs", str(folder), "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=700"
-    )
+    """Give the run folder no disk: what lies in it is small, and made while somebody waits.
+
+    Containers are given parts of it, which SELinux is to allow them.
+    """
+    data = "mode=700"
+    if os.path.exists("/sys/fs/selinux/enforce"):
+        from . import selinux  # for hosts that have it
+
+        if label := selinux.label():
+            data += f',context="{label.shared}"'
+    flags = syscalls.MS_NOSUID | syscalls.MS_NODEV
+    syscalls.mount("tmpfs", str(folder), "tmpfs", flags, data)
 
 
 def _reap(worker: int) -> NoReturn:

@@ -31,13 +31,13 @@ class Finding:
     cves: tuple[str, ...] = ()
 
 
-def probe(namespace: Namespace, oci_runtime: str | None = None) -> list[Finding]:
-    """What this host gives, one line each, with a remedy for each lack."""
+def probe(namespace: Namespace, oci_runtime: str | None, home: Path) -> list[Finding]:
+    """What this host gives, one line each, with a remedy for each lack. ``home`` is the store's."""
     return [
         *_isolation(namespace),
         _runtime(oci_runtime),
         _host_kernel(),
-        *_limits(namespace),
+        *_limits(namespace, home),
         _overlay(),
         _seccomp(),
         _tool("catatonit", "reaps processes in containers", "catatonit"),
@@ -102,9 +102,10 @@ def _with_faults(name: str, what: str, program: str, version: Version) -> Findin
     )
 
 
-def _limits(namespace: Namespace) -> list[Finding]:
+def _limits(namespace: Namespace, home: Path) -> list[Finding]:
     parent = _parent(namespace)
-    words = how(Limits(disk=namespace.run_dir), parent)
+    disk = next(folder for folder in (home, *home.parents) if folder.exists())
+    words = how(Limits(disk=disk), parent)
     names = {"memory_bytes": "memory", "pids": "processes", "cpus": "processors", "io_bps": "disk"}
     found = "; ".join(f"{name} by {words[field]}" for field, name in names.items()
                       if words[field] != NOT_HELD)  # fmt: skip

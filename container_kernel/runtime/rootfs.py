@@ -63,6 +63,7 @@ class Rootfs:
                 work,
                 self.path,
                 userxattr=store.userxattr,
+                context=host.runtime.labels.files,
             )
         except BaseException:
             if successor_of is None:

@@ -6,7 +6,7 @@ was stopped goes on where it left off.
 
 A sweep is a module with
 
-- ``CASES``, how many there are, and ``SAMPLE``, how many of them the test suite runs;
+- ``CASES``, how many there are, and ``SAMPLE``, how many of them the test suite runs, if any;
 - ``opened()``, a context manager around a row of cases that yields ``case(number, chance)``, which
   raises for a failure. After one, it is opened again;
 - if it cannot run everywhere, ``why_not()``, which says why it cannot here.

@@ -37,7 +37,6 @@ _RECIPE = r"""
 cat > "$1/etc/systemd/network/eth0.network" <network
 cp -L "$2" "$1/etc/ssl/certs/ca-certificates.crt"
 [ ! -f /etc/pip.conf ] || cp /etc/pip.conf "$1/etc/pip.conf"
-echo 'nameserver 10.0.2.3' > "$1/etc/resolv.conf"
 printf '/dev/vda / ext4 defaults 0 1\n/dev/vdb none swap sw 0 0\n' > "$1/etc/fstab"
 echo 'jane ALL=(ALL) NOPASSWD: ALL' > "$1/etc/sudoers.d/jane"
 chroot "$1" useradd --create-home --shell /bin/bash jane
@@ -47,7 +46,12 @@ for home in root home/jane; do
     mkdir -p -m 700 "$1/$home/.ssh"
     cat key.pub > "$1/$home/.ssh/authorized_keys"
 done
+cp -R checkout/. "$1/srv/container-kernel"
 chroot "$1" chown -R jane: /home/jane /srv/container-kernel
+cp /etc/resolv.conf "$1/etc/resolv.conf"
+chroot "$1" su jane -c "cd /srv/container-kernel && python3 -m venv .venv &&
+    .venv/bin/pip install --quiet --editable '.[test]'"
+echo 'nameserver 10.0.2.3' > "$1/etc/resolv.conf"
 """
 
 
@@ -73,7 +77,8 @@ class Machine:
     @classmethod
     def made(cls, security: str = APPARMOR) -> Machine:
         """The machine of this recipe, made in some minutes when it was not there yet."""
-        recipe = " ".join((*_PACKAGES, _RECIPE, _NETWORK))
+        wanted = (ROOT / "pyproject.toml").read_text()
+        recipe = " ".join((*_PACKAGES, _RECIPE, _NETWORK, wanted))
         folder = FOLDER / hashlib.sha256(recipe.encode()).hexdigest()[:12]
         if not folder.exists():
             shutil.rmtree(FOLDER, ignore_errors=True)
@@ -144,22 +149,17 @@ class Machine:
             return subprocess.CompletedProcess(command, 255, "")
 
     def take(self, checkout: Path = ROOT) -> None:
-        """Have a copy of this checkout, and an environment that it runs in."""
-        skipped = [f"--exclude=./{name}" for name in (".venv", ".git", "build")]
-        with subprocess.Popen(
-            ["tar", "-C", str(checkout), *skipped, "-c", "."], stdout=subprocess.PIPE
-        ) as tar:
+        """Have a copy of this checkout, beside the environment that it runs in."""
+        with subprocess.Popen(_packed(checkout), stdout=subprocess.PIPE) as tar:
             assert tar.stdout is not None
             keep = "find . -mindepth 1 -maxdepth 1 ! -name .venv -exec rm -rf {} +"
-            self._check(f"{keep}; tar --no-same-owner -x", stdin=tar.stdout.fileno())
-        self._check(
-            "[ -x .venv/bin/container-kernel ] || "
-            "{ python3 -m venv .venv && .venv/bin/pip install -q -e '.[test]'; }"
-        )
-
-    def _check(self, line: str, *, stdin: int | None = None) -> None:
-        done = self.run("jane", line, stdin=stdin)
+            done = self.run("jane", f"{keep}; tar --no-same-owner -x", stdin=tar.stdout.fileno())
         assert done.returncode == 0, done.stdout
+
+
+def _packed(checkout: Path) -> list[str]:
+    skipped = (f"--exclude=./{name}" for name in (".venv", ".git", "build"))
+    return ["tar", "-C", str(checkout), *skipped, "-c", "."]
 
 
 def _make(folder: Path) -> None:
@@ -172,6 +172,9 @@ def _make(folder: Path) -> None:
     def call(*command: str) -> None:
         subprocess.run(command, check=True, cwd=folder)
 
+    (folder / "checkout").mkdir()
+    packed = subprocess.run(_packed(ROOT), check=True, capture_output=True).stdout
+    subprocess.run(["tar", "-C", folder / "checkout", "-x"], check=True, input=packed)
     call("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "key")
     call(
         *("mmdebstrap", "--quiet", "--variant=apt", f"--include={','.join(_PACKAGES)}"),
@@ -183,6 +186,7 @@ def _make(folder: Path) -> None:
     call("truncate", "--size=512M", "swap")
     call("mkswap", "--quiet", "swap")
     shutil.rmtree(tree)
+    shutil.rmtree(folder / "checkout")
 
 
 def _processor() -> tuple[str, ...]:
