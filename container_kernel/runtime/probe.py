@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import HostError
 from ..record import record
-from . import advisories, cgroup, level
+from . import advisories, apparmor, cgroup, level, selinux
 from .advisories import Version
 from .host import INSTALL, find_runtime, find_tool, runtime_version
 from .limits import NOT_HELD, Limits, how
@@ -40,6 +40,7 @@ def probe(namespace: Namespace, oci_runtime: str | None, home: Path) -> list[Fin
         *_limits(namespace, home),
         _overlay(),
         _seccomp(),
+        *_labels(is_rootless=namespace.is_rootless),
         _tool("catatonit", "reaps processes in containers", "catatonit"),
         _tool("mmdebstrap", "bootstraps Debian bases", "mmdebstrap"),
         _network(),
@@ -133,6 +134,23 @@ def _seccomp() -> Finding:
     return Finding(
         "seccomp", "in the kernel" if is_there else "missing", is_there, "use a kernel that has it"
     )
+
+
+def _labels(*, is_rootless: bool) -> list[Finding]:
+    """What the host's security modules do for containers; none is needed."""
+    found = []
+    if apparmor.is_on():
+        profile = apparmor.profile() or "no profile for containers is loaded (docker-default, say)"
+        why_not = "not used: an ordinary user may not read which profiles are loaded"
+        found.append(Finding("AppArmor", why_not if is_rootless else profile, True))
+    if selinux.is_on():
+        label = selinux.label()
+        words = "the policy has no types for containers"
+        if label is not None:
+            lent = selinux.remedy(Path("NOTEBOOK-FOLDER"), label)
+            words = f"{label.process}; run cells need their folder lent to containers: {lent}"
+        found.append(Finding("SELinux", words, True))
+    return found
 
 
 def _network() -> Finding:

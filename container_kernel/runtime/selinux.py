@@ -57,9 +57,14 @@ class Label:
         )
 
 
+def is_on(root: Path = Path("/")) -> bool:
+    """Whether the host kernel uses it, with a policy."""
+    return (root / "sys/fs/selinux/enforce").exists()
+
+
 def label(root: Path = Path("/")) -> Label | None:
     """A label with a new pair of categories; None without SELinux, or a policy for containers."""
-    if not (root / "sys/fs/selinux/enforce").exists():
+    if not is_on(root):
         return None
     try:
         config = (root / "etc/selinux/config").read_text()
