@@ -33,8 +33,21 @@ _PACKAGES = """linux-image-amd64 systemd-sysv dbus-user-session libpam-systemd u
     uidmap passt gpg mmdebstrap busybox-static squashfs-tools squashfuse erofs-utils apparmor
     selinux-basics selinux-policy-default auditd""".split()  # noqa: SIM905
 _NETWORK = "[Match]\nName=eth0\n[Network]\nAddress=10.0.2.15/24\nGateway=10.0.2.2\n"
+_PROFILE = """
+profile docker-default flags=(attach_disconnected,mediate_deleted) {
+  network,
+  capability,
+  file,
+  umount,
+  signal,
+  ptrace peer=docker-default,
+  deny @{PROC}/sysrq-trigger rwklx,
+  deny mount,
+}
+"""
 _RECIPE = r"""
 cat > "$1/etc/systemd/network/eth0.network" <network
+(echo '#include <tunables/global>'; cat profile) > "$1/etc/apparmor.d/docker-default"
 cp -L "$2" "$1/etc/ssl/certs/ca-certificates.crt"
 [ ! -f /etc/pip.conf ] || cp /etc/pip.conf "$1/etc/pip.conf"
 printf '/dev/vda / ext4 defaults 0 1\n/dev/vdb none swap sw 0 0\n' > "$1/etc/fstab"
@@ -78,7 +91,7 @@ class Machine:
     def made(cls, security: str = APPARMOR) -> Machine:
         """The machine of this recipe, made in some minutes when it was not there yet."""
         wanted = (ROOT / "pyproject.toml").read_text()
-        recipe = " ".join((*_PACKAGES, _RECIPE, _NETWORK, wanted))
+        recipe = " ".join((*_PACKAGES, _RECIPE, _PROFILE, _NETWORK, wanted))
         folder = FOLDER / hashlib.sha256(recipe.encode()).hexdigest()[:12]
         if not folder.exists():
             shutil.rmtree(FOLDER, ignore_errors=True)
@@ -166,6 +179,7 @@ def _make(folder: Path) -> None:
     """The kernel, the disks and the key, in ``folder``."""
     tree = folder / "tree"
     (folder / "network").write_text(_NETWORK)
+    (folder / "profile").write_text(_PROFILE)
     (folder / "recipe").write_text(f"set -eu\n{_RECIPE}")
     ca_bundle = site.collect(os.environ, Path.home()).ca_bundle or _CA
 
