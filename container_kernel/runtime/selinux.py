@@ -82,12 +82,21 @@ def label(root: Path = Path("/")) -> Label | None:
 
 
 def _is_known(found: Label, root: Path) -> bool:
-    """Whether the policy has these types: some ship the file alone. Writing asks, sets nothing."""
-    try:
-        for context in (found.process, found.file):
-            (root / "sys/fs/selinux/context").write_text(context)
-    except OSError:
-        return False
+    """Whether the policy has these types: Debian's names them, and has none of them.
+
+    Writing asks, and sets nothing: in one call, whose error says no.
+    """
+    for context in (found.process, found.file):
+        try:
+            fd = os.open(root / "sys/fs/selinux/context", os.O_WRONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            os.write(fd, context.encode() + b"\0")
+        except OSError:
+            return False
+        finally:
+            os.close(fd)
     return True
 
 

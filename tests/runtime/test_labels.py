@@ -47,11 +47,12 @@ def tree(tmp_path):
     """What a host with SELinux shows, as far as we look."""
     for name, text in (
         ("sys/fs/selinux/enforce", "1"),
+        ("sys/fs/selinux/context", ""),
         ("etc/selinux/config", "# this\nSELINUX=enforcing\nSELINUXTYPE=targeted\n"),
         ("etc/selinux/targeted/contexts/lxc_contexts", LXC),
     ):
         file = tmp_path / name
-        file.parent.mkdir(parents=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
     return tmp_path
 
@@ -68,7 +69,9 @@ def test_a_label_is_of_the_policys_types_with_a_pair_of_its_own(tree):
     assert 0 <= low < high < 1024
 
 
-@pytest.mark.parametrize("gone", ["sys/fs/selinux/enforce", "etc/selinux/config"])
+@pytest.mark.parametrize(
+    "gone", ["sys/fs/selinux/enforce", "sys/fs/selinux/context", "etc/selinux/config"]
+)
 def test_without_selinux_there_is_none(tree, gone):
     (tree / gone).unlink()
     assert selinux.label(tree) is None
