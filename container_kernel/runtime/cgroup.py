@@ -123,7 +123,7 @@ def find_parent(run_name: str, *, is_rootless: bool) -> CgroupParent | None:
 
 def remedy() -> str:
     """What would give an ordinary user a cgroup here."""
-    if not (ROOT / "cgroup.controllers").exists():
+    if path_of("self", "memory"):  # of v1, be v2 there for something else or not
         return "boot Linux with cgroup v2 alone: systemd.unified_cgroup_hierarchy=1"
     if not path_of("self").startswith("/user.slice/"):
         return "let the unit that starts us delegate its cgroup: Delegate=yes in its [Service]"
