@@ -212,7 +212,7 @@ class OciRuntime:
     ) -> None:
         self.path = path
         self.cgroup = cgroup
-        self.labels = Labels.of_host(is_rootless=is_rootless)
+        self.labels = Labels.of_host(run_dir, is_rootless=is_rootless)
         self.init = init
         self._run_dir = run_dir
         self._state_dir = run_dir / "runtime"

@@ -39,10 +39,10 @@ def claim(name: str, reaper: int) -> None:
 
     ``name`` is that of the run. When none can be had, nothing changes; `cgroup.remedy` says why.
     """
-    own = path_of("self")
-    if own.endswith(f"/{LEAF}"):
-        return  # somebody of ours made room already
     with suppress(OSError, ValueError):
+        own = path_of("self")
+        if own.endswith(f"/{LEAF}"):
+            return  # somebody of ours made room already
         if _is_given(own):
             _make_room(own)
         elif bus := _bus(own):

@@ -9,6 +9,8 @@ from ..record import record, replace
 from . import apparmor
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from .bundle import ContainerSpec, Process
     from .selinux import Label
 
@@ -21,13 +23,14 @@ class Labels:
     selinux: Label | None
 
     @classmethod
-    def of_host(cls, *, is_rootless: bool) -> Labels:
-        """Read what the host has."""
+    def of_host(cls, run_dir: Path, *, is_rootless: bool) -> Labels:
+        """Read what the host has. SELinux's are used where the run folder could be given one."""
         label = None
         if os.path.exists("/sys/fs/selinux/enforce"):
             from . import selinux  # for hosts that have it
 
-            label = selinux.label()
+            found = selinux.label()
+            label = found if found and found.fits(selinux.context_of(run_dir)) else None
         return cls(None if is_rootless else apparmor.profile(), label)
 
     @property

@@ -285,14 +285,16 @@ def _keep_in_memory(folder: Path) -> None:
 
     Containers are given parts of it, which SELinux is to allow them.
     """
-    data = "mode=700"
+    flags = syscalls.MS_NOSUID | syscalls.MS_NODEV
     if os.path.exists("/sys/fs/selinux/enforce"):
         from . import selinux  # for hosts that have it
 
         if label := selinux.label():
-            data += f',context="{label.shared}"'
-    flags = syscalls.MS_NOSUID | syscalls.MS_NODEV
-    syscalls.mount("tmpfs", str(folder), "tmpfs", flags, data)
+            with suppress(OSError):  # which `labels` sees
+                data = f'mode=700,context="{label.shared}"'
+                syscalls.mount("tmpfs", str(folder), "tmpfs", flags, data)
+                return
+    syscalls.mount("tmpfs", str(folder), "tmpfs", flags, "mode=700")
 
 
 def _reap(worker: int) -> NoReturn:
