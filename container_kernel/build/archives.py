@@ -1,4 +1,4 @@
-"""Archives: the packages in a download cache (Debian's, npm's), where every step that uses it can write.
+"""Archives: the packages in a download cache, where every step that uses it can write.
 
 So a step can put there what it likes, links and FIFOs too. None is followed or waited for, and what
 a package is called means nothing before its bytes were hashed.

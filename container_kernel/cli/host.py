@@ -33,7 +33,7 @@ def doctor(_options: Options, report: Report) -> int:
         remedy = "" if error.hint == HostError.hint else error.hint or ""
         finding = Finding("namespaces", error.message, False, remedy)
         return _tell([finding], report)
-    return _tell([*lacking, *probe.probe(here, config.oci_runtime)], report)
+    return _tell([*lacking, *probe.probe(here, config.oci_runtime, config.home)], report)
 
 
 def _tell(findings: list[Finding], report: Report) -> int:

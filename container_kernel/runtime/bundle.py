@@ -67,12 +67,15 @@ class Process:
     """Those of them that a user who is not root keeps when a program is executed."""
     apparmor: str | None = None
     """The profile of that name, which the host has loaded."""
+    selinux: str | None = None
+    """The context it gets, of SELinux."""
 
     def to_spec(self, rlimits: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """The ``process`` object of a runtime spec."""
         held = list(self.capabilities)
         return {
             **({"apparmorProfile": self.apparmor} if self.apparmor else {}),
+            **({"selinuxLabel": self.selinux} if self.selinux else {}),
             "terminal": False,
             "user": {
                 "uid": self.uid,
@@ -112,6 +115,8 @@ class ContainerSpec:
     """Devices of the host that may be used; they are mounted besides."""
     pretend_ownership: bool = False
     has_seccomp: bool = True
+    mount_label: str | None = None
+    """The context of the file systems that the runtime mounts, of SELinux."""
 
     def to_json(self, held: Held) -> dict[str, Any]:
         """The runtime spec, with the limits as they are held."""
@@ -159,6 +164,8 @@ class ContainerSpec:
             "readonlyPaths": list(profile.READONLY_PATHS),
             "rootfsPropagation": "private",
         }
+        if self.mount_label:
+            linux["mountLabel"] = self.mount_label
         if self.has_seccomp:
             linux["seccomp"] = profile.seccomp(pretend_ownership=self.pretend_ownership)
         if not self.idmap.is_identity:

@@ -16,10 +16,11 @@ from pathlib import Path
 from ..folders import remove_tree
 from ..record import record
 
-_ROOT = Path("/sys/fs/cgroup")
-_COVERED = _ROOT / "unified"
+ROOT = Path("/sys/fs/cgroup")
+_COVERED = ROOT / "unified"
 """On v1 an ordinary folder (see `namespace`), in which runtimes leave ordinary files."""
-_LEAF = "container-kernel"
+LEAF = "container-kernel"
+"""Where the processes of a user's tree are on v2, beside the cgroups of its containers."""
 _NEEDED = ("memory", "pids")
 _WANTED = ("cpu", "cpuset", "io", *_NEEDED)
 _V1_NAMES = {"io": "blkio"}
@@ -40,8 +41,8 @@ class CgroupParent:
         """The folders of that container's cgroup, one per v1 hierarchy or one on v2."""
         inside = self.child(name).lstrip("/")
         if self.version == 2:
-            return [_ROOT / inside]
-        return [top / inside for top in _ROOT.iterdir() if (top / inside).is_dir()]
+            return [ROOT / inside]
+        return [top / inside for top in ROOT.iterdir() if (top / inside).is_dir()]
 
     def has(self, controller: str) -> bool:
         """Whether ``cpu``, ``cpuset``, ``io``, ``memory`` or ``pids`` is there for containers."""
@@ -50,14 +51,14 @@ class CgroupParent:
     def offers(self, controller: str, file: str) -> bool:
         """Whether cgroups below have this file of a controller."""
         top = self.path.lstrip("/") if self.version == 2 else _V1_NAMES.get(controller, controller)
-        return (_ROOT / top / file).exists()
+        return (ROOT / top / file).exists()
 
     def file(self, name: str, controller: str, v1: str, v2: str) -> Path:
         """A file of that container's cgroup, by its name on v1 and on v2."""
         inside = self.child(name).lstrip("/")
         if self.version == 2:
-            return _ROOT / inside / v2
-        return _ROOT / _V1_NAMES.get(controller, controller) / inside / v1
+            return ROOT / inside / v2
+        return ROOT / _V1_NAMES.get(controller, controller) / inside / v1
 
     def freezer(self, name: str) -> Path | None:
         """The folder that stops and resumes that container. None on v1: what is frozen there
@@ -100,9 +101,9 @@ class CgroupParent:
         threading.Thread(target=self._join_own, name="cgroup", daemon=True).start()
 
     def _join_own(self) -> None:
-        kind, top = ("", _ROOT) if self.version == 2 else ("pids", _ROOT / "pids")
+        kind, top = ("", ROOT) if self.version == 2 else ("pids", ROOT / "pids")
         with suppress(OSError):
-            (top / _own(kind).lstrip("/") / "cgroup.procs").write_text("0")
+            (top / path_of("self", kind).lstrip("/") / "cgroup.procs").write_text("0")
 
     def remove(self, name: str) -> None:
         """Remove that container's cgroup; its processes are gone."""
@@ -118,36 +119,59 @@ class CgroupParent:
 
 def find_parent(run_name: str, *, is_rootless: bool) -> CgroupParent | None:
     """The parent for the containers of one run of this program, or None."""
-    if (_ROOT / "cgroup.controllers").exists():
+    if (ROOT / "cgroup.controllers").exists():
         return _find_v2(run_name, is_rootless=is_rootless)
-    if is_rootless or not all((_ROOT / name).is_dir() for name in _NEEDED):
+    if is_rootless or not all((ROOT / name).is_dir() for name in _NEEDED):
         return None
     path = f"/container-kernel/{run_name}"
-    return CgroupParent(path, 1) if os.access(_ROOT / "memory", os.W_OK) else None
+    return CgroupParent(path, 1) if os.access(ROOT / "memory", os.W_OK) else None
+
+
+def remedy() -> str:
+    """What would give an ordinary user a cgroup here."""
+    if path_of("self", "memory"):  # of v1, be v2 there for something else or not
+        return "boot Linux with cgroup v2 alone: systemd.unified_cgroup_hierarchy=1"
+    if not path_of("self").startswith("/user.slice/"):
+        return "let the unit that starts us delegate its cgroup: Delegate=yes in its [Service]"
+    return (
+        "be logged in by systemd (ssh, a desktop, or sudo loginctl enable-linger $USER), and have "
+        "its D-Bus: sudo apt-get install dbus-user-session"
+    )
+
+
+def undelegated(parent: CgroupParent) -> list[str]:
+    """The controllers that the user's systemd was not lent."""
+    return [name for name in _WANTED if parent.version == 2 and not parent.has(name)]
+
+
+DELEGATE = (
+    "printf '[Service]\\nDelegate=cpu cpuset io memory pids\\n' | sudo install -D /dev/stdin "
+    "/etc/systemd/system/user@.service.d/delegate.conf; sudo systemctl daemon-reload; "
+    "sudo systemctl restart user@$(id -u)  # which ends what your systemd runs"
+)
+"""What lends a user's systemd all controllers."""
 
 
 @functools.cache
 def _controllers(parent: CgroupParent) -> frozenset[str]:
     if parent.version == 2:
-        file = _ROOT / parent.path.lstrip("/") / "cgroup.subtree_control"
+        file = ROOT / parent.path.lstrip("/") / "cgroup.subtree_control"
         try:
             return frozenset(file.read_text().split())
         except OSError:
             return frozenset(_NEEDED)
-    return frozenset(n for n in _WANTED if (_ROOT / _V1_NAMES.get(n, n)).is_dir())
+    return frozenset(n for n in _WANTED if (ROOT / _V1_NAMES.get(n, n)).is_dir())
 
 
 def _find_v2(run_name: str, *, is_rootless: bool) -> CgroupParent | None:
     own = own_path() if is_rootless else ""
-    top = _ROOT / own.lstrip("/")
-    if not os.access(top, os.W_OK):
-        return None
+    if is_rootless and not path_of("self").endswith(f"/{LEAF}"):
+        return None  # nobody has made room, see `delegation`
+    top = ROOT / own.lstrip("/")
     try:
         controllers = (top / "cgroup.controllers").read_text().split()
         if not set(_NEEDED) <= set(controllers):
             return None
-        if is_rootless:
-            _make_room(top)
         wanted = " ".join(f"+{name}" for name in _WANTED if name in controllers)
         (top / "cgroup.subtree_control").write_text(wanted)
         parent = top / f"container-kernel-{run_name}"
@@ -158,22 +182,14 @@ def _find_v2(run_name: str, *, is_rootless: bool) -> CgroupParent | None:
     return CgroupParent(f"{own}/{parent.name}", 2)
 
 
-def _make_room(top: Path) -> None:
-    """Move this process tree into a leaf: a v2 cgroup with children may hold no processes."""
-    leaf = top / _LEAF
-    leaf.mkdir(exist_ok=True)
-    for pid in (top / "cgroup.procs").read_text().split():
-        (leaf / "cgroup.procs").write_text(pid)
-
-
 def own_path() -> str:
     """This process tree's cgroup in the v2 hierarchy, before it made room for containers."""
-    return _own("").removesuffix(f"/{_LEAF}")
+    return path_of("self").removesuffix(f"/{LEAF}")
 
 
-def _own(controller: str) -> str:
-    """This process's cgroup in the v1 hierarchy of ``controller``, or in that of v2 (``""``)."""
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
+def path_of(pid: str, controller: str = "") -> str:
+    """A process's cgroup in the v1 hierarchy of ``controller``, or in that of v2 (``""``)."""
+    for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
         if controller in controllers.split(","):
             return path

@@ -23,11 +23,12 @@ from .. import syscalls
 from ..errors import HostError, RuntimeFailed
 from ..folders import remove_tree
 from ..record import replace
-from . import apparmor, bundle, mount_point, processes, refusal, sealed, spawn, strays, sweeper
+from . import bundle, mount_point, processes, refusal, sealed, spawn, strays, sweeper
 from .bundle import ContainerSpec, Process
 from .cgroup import CgroupParent, UsageCounters
 from .ended import Exit, Usage, describe
 from .holder import Holder
+from .labels import Labels
 from .limits import Limits
 from .pressure import Pressure
 from .traces import Traces
@@ -69,6 +70,7 @@ class Container:
         self.pidfd = os.pidfd_open(pid)
         strays.known.add(pid)
         self.limits = limits
+        self.context: str | None = None  # of SELinux
         self._cgroup = cgroup
         if beside is None:
             self.pressure = Pressure(pid, limits, rootfs, (cgroup, name) if cgroup else None)
@@ -235,7 +237,7 @@ class OciRuntime:
     ) -> None:
         self.path = path
         self.cgroup = cgroup
-        self._apparmor = None if is_rootless else apparmor.profile()
+        self.labels = Labels.of_host(run_dir, is_rootless=is_rootless)
         self.init = init
         self._run_dir = run_dir
         self._state_dir = run_dir / "runtime"
@@ -282,7 +284,7 @@ class OciRuntime:
     ) -> Container:
         name = f"c{next(_numbers)}"
         folder = self._run_dir / "bundles" / name
-        spec = replace(spec, process=replace(spec.process, apparmor=self._apparmor))
+        spec = self.labels.put_on(spec)
         held = self._holder.on_start(spec.limits, name, has_init=has_init)
         bundle.write(folder, spec, held)
         pid_file = folder / "pid"
@@ -303,6 +305,7 @@ class OciRuntime:
         except BaseException:
             sweeper.later(Traces(name, self.cgroup, leftovers).remove)
             raise
+        container.context = spec.process.selinux
         with container.deleted_on_failure():
             self._holder.from_outside(container.pid, spec.limits, has_init=has_init)
             if self._is_crun and not self._is_rootless:  # which as root has lost this of our mount
@@ -328,7 +331,7 @@ class OciRuntime:
         folder = self._run_dir / "bundles" / name
         folder.mkdir(mode=0o700)
         spec_file, pid_file = folder / "process.json", folder / "pid"
-        process = replace(process, apparmor=self._apparmor)
+        process = self.labels.of_process(process, container.context)
         held = self._holder.on_exec(container.limits, has_init=container.has_init)
         spec_file.write_text(json.dumps(process.to_spec(held)))
         argv = ["exec", "--detach", "--process", str(spec_file), "--pid-file", str(pid_file)]

@@ -50,6 +50,7 @@ class Host:
         Raises:
             HostError: there is no crun and no runc.
         """
+        namespace.settle()
         parent = cgroup.find_parent(namespace.run_dir.name, is_rootless=namespace.is_rootless)
         runtime = OciRuntime(
             find_runtime(oci_runtime),

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from ..errors import IsolationTooWeak, UsageError
 from ..record import record
+from . import cgroup as cgroups
 from .subordinate import REMEDY
 
 if TYPE_CHECKING:
     from .cgroup import CgroupParent
     from .namespace import Namespace
 
-DELEGATE = "start Jupyter by: systemd-run --user --scope -p Delegate=yes jupyter lab"
 _RANKS = {"single-uid": 1, "rootless": 2, "no-cgroup": 2, "full": 3}
 """``no-cgroup`` is what ``rootless`` is called where root has no cgroup of its own."""
 NAMES = ("full", "rootless", "single-uid")
@@ -64,7 +64,7 @@ def of(namespace: Namespace, cgroup: CgroupParent | None) -> Level:
         lacks.append(("all owners in an image are one id", REMEDY))
     if cgroup is None:
         lacks.append(
-            ("no cgroup: memory and processes are limited by rlimits", DELEGATE)
+            ("no cgroup: memory and processes are limited by rlimits", cgroups.remedy())
             if namespace.is_rootless
             else ("no cgroup that we may write", "mount cgroups writable, or start us by systemd")
         )

@@ -117,12 +117,24 @@ def resources(limits: Limits, cgroup: CgroupParent) -> dict[str, Any]:
         found["cpu"] = cpu
     if block := _block_io(limits, cgroup):
         found["blockIO"] = block
+    if unified := _unified(limits, cgroup):
+        found["unified"] = unified
     return found
+
+
+def _unified(limits: Limits, cgroup: CgroupParent) -> dict[str, str]:
+    """What is for cgroup v2 alone: a runtime would take the spec's weight for one of v1's range,
+    where 500 is everybody's.
+    """
+    if cgroup.version == 1 or limits.io_weight is None or not holds_weight(cgroup):
+        return {}
+    file = next(name for name in _WEIGHT_FILES[2] if cgroup.offers("io", name))
+    return {file: str(limits.io_weight)}
 
 
 def _block_io(limits: Limits, cgroup: CgroupParent) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    if limits.io_weight is not None and holds_weight(cgroup):
+    if limits.io_weight is not None and cgroup.version == 1 and holds_weight(cgroup):
         found["weight"] = min(1000, max(10, limits.io_weight))  # the range of the spec
     if limits.io_bps is not None and cgroup.has("io") and (disk := _disk(limits.disk)):
         rate = [{"major": disk[0], "minor": disk[1], "rate": limits.io_bps}]

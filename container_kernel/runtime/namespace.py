@@ -30,12 +30,13 @@ from .. import syscalls
 from ..errors import HostError
 from ..folders import remove_tree
 from ..oci.idmap import IdMap
-from ..record import record
+from ..record import record, replace
 from . import janitor, run_dir, subordinate
 from .subordinate import Range
 
 _FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
+_SETTLES_WITHIN_S = 10.0
 _Ranges = tuple[Range, Range] | None
 
 
@@ -55,11 +56,18 @@ class Namespace:
     idmap: IdMap
     run_dir: Path
     lacks: tuple[str, ...] = ()
+    settled: int = -1
+    """Where `settle` waits."""
 
     @property
     def is_rootless(self) -> bool:
         """True when an ordinary user started it."""
         return self.level != "root"
+
+    def settle(self) -> None:
+        """Wait until the supervisor has looked for a cgroup of ours (see `delegation`)."""
+        if self.settled >= 0:
+            syscalls.readable([self.settled], _SETTLES_WITHIN_S)
 
 
 def enter(environ: Mapping[str, str]) -> Namespace:
@@ -95,16 +103,17 @@ def _fork_inside(
     report_r, report_w = os.pipe()
     go_r, go_w = os.pipe()
     alive_r, alive_w = os.pipe()
+    settled_r, settled_w = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
     stone = os.fork()
     if stone == 0:
-        for fd in (report_r, go_w, alive_w):
+        for fd in (report_r, go_w, alive_w, settled_w):
             os.close(fd)
         namespace = _cross(uid, gid, ranges, folder, lacks, (report_w, go_r, alive_r))
         os.close(alive_r)
-        return namespace
-    for fd in (report_w, go_r, alive_r):
+        return replace(namespace, settled=settled_r)
+    for fd in (report_w, go_r, alive_r, settled_r):
         os.close(fd)
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
     try:
@@ -113,7 +122,7 @@ def _fork_inside(
         syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 0)
         for fd in (report_r, go_w):
             os.close(fd)
-    return _supervise(reaper, folder, lock, parent)
+    return _supervise(reaper, folder, lock, parent, settled_w)
 
 
 # ---------------------------------------------------------------- the supervisor
@@ -147,13 +156,18 @@ def _guide(stone: int, ranges: _Ranges, report: int, go: int) -> int:
     raise HostError("the process that makes namespaces ended without a word")
 
 
-def _supervise(reaper: int, folder: Path, lock: int, parent: int | None) -> NoReturn:
+def _supervise(reaper: int, folder: Path, lock: int, parent: int | None, settled: int) -> NoReturn:
     """Wait for the reaper, pass signals on, follow our parent; end as the worker ended."""
     for ignored in (signal.SIGINT, signal.SIGQUIT):  # a terminal sends these to the worker too
         signal.signal(ignored, signal.SIG_IGN)
     watched = {signal.SIGCHLD, *_FORWARDED}
     signal.pthread_sigmask(signal.SIG_BLOCK, watched)
     swept = janitor.start(folder, reaper)
+    if os.getuid() and _is_unified():
+        from . import delegation  # by this process alone
+
+        delegation.claim(folder.name, reaper)
+    os.close(settled)
     while True:
         pid, status = os.waitpid(reaper, os.WNOHANG)
         if pid:
@@ -272,10 +286,20 @@ def _leave_half_of_inotify() -> None:
 
 
 def _keep_in_memory(folder: Path) -> None:
-    """Give the run folder no disk: what lies in it is small, and made while somebody waits."""
-    syscalls.mount(
-        "tmpfs", str(folder), "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=700"
-    )
+    """Give the run folder no disk: what lies in it is small, and made while somebody waits.
+
+    Containers are given parts of it, which SELinux is to allow them.
+    """
+    flags = syscalls.MS_NOSUID | syscalls.MS_NODEV
+    if os.path.exists("/sys/fs/selinux/enforce"):
+        from . import selinux  # for hosts that have it
+
+        if label := selinux.label():
+            with suppress(OSError):  # which `labels` sees
+                data = f'mode=700,context="{label.shared}"'
+                syscalls.mount("tmpfs", str(folder), "tmpfs", flags, data)
+                return
+    syscalls.mount("tmpfs", str(folder), "tmpfs", flags, "mode=700")
 
 
 def _reap(worker: int) -> NoReturn:

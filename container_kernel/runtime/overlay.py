@@ -19,12 +19,20 @@ _VOLATILE = ",volatile"
 
 
 def mount(
-    folder: Path, lowers: Sequence[Path], upper: Path, work: Path, target: Path, *, userxattr: bool
+    folder: Path,
+    lowers: Sequence[Path],
+    upper: Path,
+    work: Path,
+    target: Path,
+    *,
+    userxattr: bool,
+    context: str | None = None,
 ) -> None:
     """Attach at ``target`` the folders ``lowers`` (base first) with the writable ``upper``.
 
     ``folder`` is the one all snapshots lie in: names relative to it keep the option string under
-    the page that mount(2) takes. ``work`` is the overlay's own scratch.
+    the page that mount(2) takes. ``work`` is the overlay's own scratch. ``context`` is what SELinux
+    takes all files in it for.
 
     Raises:
         HostError: the file system of the store cannot carry an overlay.
@@ -36,6 +44,7 @@ def mount(
         # The frozen upper must mean the same elsewhere: no redirects, no metadata-only copies.
         # Without an index, a second overlay may have the upper of a first (see `rebase`).
         "userxattr,index=off" if userxattr else "redirect_dir=off,metacopy=off,index=off",
+        *([f'context="{context}"'] if context else []),
     ]
     data = ",".join(options)
     if len(data) + len(_VOLATILE) >= os.sysconf("SC_PAGE_SIZE"):

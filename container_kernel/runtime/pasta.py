@@ -15,6 +15,7 @@ from pathlib import Path
 
 from .. import syscalls
 from ..errors import HostError
+from . import apparmor
 from .host import find_tool
 from .netns import Netns
 from .network import RESOLVER
@@ -23,6 +24,12 @@ _TUN = "/dev/net/tun"
 _OPTIONS = (
     *("--config-net", "--quiet", "--ns-ifname", "eth0", "--no-dhcp", "--no-dhcpv6", "--no-ra"),
     *("-t", "none", "-u", "none", "-T", "none", "-U", "none", "--no-map-gw"),
+)
+
+_PROFILE = "/etc/apparmor.d/usr.bin.passt"
+_UNCONFINE = (
+    "this host's AppArmor lets pasta write to few folders only; an administrator can end that: "
+    f"sudo ln -s {_PROFILE} /etc/apparmor.d/disable/; sudo apparmor_parser -R {_PROFILE}"
 )
 
 
@@ -62,7 +69,10 @@ class Pasta:
             cwd="/", env={}, check=False,
         )  # fmt: skip
         if done.returncode:
-            raise HostError(f"pasta cannot start: {_reason(done.stderr, log)}")
+            reason = _reason(done.stderr, log)
+            is_confined = "Permission denied" in reason and apparmor.is_on()
+            hint = _UNCONFINE if is_confined else None
+            raise HostError(f"pasta cannot start: {reason}", hint=hint)
         self._pid = int(self._pid_file.read_text())
         self._pidfd = os.pidfd_open(self._pid)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import HostError
 from ..record import record
-from . import advisories, cgroup, level
+from . import advisories, apparmor, cgroup, level, selinux
 from .advisories import Version
 from .host import INSTALL, find_runtime, find_tool, runtime_version
 from .limits import NOT_HELD, Limits, how
@@ -31,15 +31,16 @@ class Finding:
     cves: tuple[str, ...] = ()
 
 
-def probe(namespace: Namespace, oci_runtime: str | None = None) -> list[Finding]:
-    """What this host gives, one line each, with a remedy for each lack."""
+def probe(namespace: Namespace, oci_runtime: str | None, home: Path) -> list[Finding]:
+    """What this host gives, one line each, with a remedy for each lack. ``home`` is the store's."""
     return [
         *_isolation(namespace),
         _runtime(oci_runtime),
         _host_kernel(),
-        *_limits(namespace),
+        *_limits(namespace, home),
         _overlay(),
         _seccomp(),
+        *_labels(is_rootless=namespace.is_rootless),
         _tool("catatonit", "reaps processes in containers", "catatonit"),
         _tool("mmdebstrap", "bootstraps Debian bases", "mmdebstrap"),
         _network(),
@@ -47,6 +48,7 @@ def probe(namespace: Namespace, oci_runtime: str | None = None) -> list[Finding]
 
 
 def _parent(namespace: Namespace) -> cgroup.CgroupParent | None:
+    namespace.settle()
     return cgroup.find_parent(namespace.run_dir.name, is_rootless=namespace.is_rootless)
 
 
@@ -101,23 +103,30 @@ def _with_faults(name: str, what: str, program: str, version: Version) -> Findin
     )
 
 
-def _limits(namespace: Namespace) -> list[Finding]:
+def _limits(namespace: Namespace, home: Path) -> list[Finding]:
     parent = _parent(namespace)
-    words = how(Limits(disk=namespace.run_dir), parent)
+    disk = next(folder for folder in (home, *home.parents) if folder.exists())
+    words = how(Limits(disk=disk), parent)
     names = {"memory_bytes": "memory", "pids": "processes", "cpus": "processors", "io_bps": "disk"}
     found = "; ".join(f"{name} by {words[field]}" for field, name in names.items()
                       if words[field] != NOT_HELD)  # fmt: skip
     lacking = [name for field, name in names.items() if words[field] == NOT_HELD]
     missing = f"; not held: {', '.join(lacking)}" if lacking else ""
-    remedy = level.DELEGATE if namespace.is_rootless else "mount cgroups writable for us"
-    return [Finding("limits", found + missing, parent is not None, remedy)]
+    remedy = cgroup.remedy() if namespace.is_rootless else "mount cgroups writable for us"
+    findings = [Finding("limits", found + missing, parent is not None, remedy)]
+    if namespace.is_rootless and parent and (absent := cgroup.undelegated(parent)):
+        lack = f"not delegated: {', '.join(absent)}"
+        findings.append(Finding("limits", lack, False, cgroup.DELEGATE))
+    return findings
 
 
 def _overlay() -> Finding:
     is_known = "\toverlay\n" in Path("/proc/filesystems").read_text()
-    return Finding(
-        "overlayfs", "in the kernel" if is_known else "missing", is_known, "sudo modprobe overlay"
-    )
+    # A module is loaded by the first mount, also by that of a user.
+    modules = Path("/lib/modules", os.uname().release, "modules.dep")
+    is_there = is_known or (modules.exists() and "/overlay.ko" in modules.read_text())
+    found = "in the kernel" if is_known else "a module of the kernel" if is_there else "missing"
+    return Finding("overlayfs", found, is_there, "sudo modprobe overlay")
 
 
 def _seccomp() -> Finding:
@@ -125,6 +134,23 @@ def _seccomp() -> Finding:
     return Finding(
         "seccomp", "in the kernel" if is_there else "missing", is_there, "use a kernel that has it"
     )
+
+
+def _labels(*, is_rootless: bool) -> list[Finding]:
+    """What the host's security modules do for containers; none is needed."""
+    found = []
+    if apparmor.is_on():
+        profile = apparmor.profile() or "no profile for containers is loaded (docker-default, say)"
+        why_not = "not used: an ordinary user may not read which profiles are loaded"
+        found.append(Finding("AppArmor", why_not if is_rootless else profile, True))
+    if selinux.is_on():
+        label = selinux.label()
+        words = "the policy has no types for containers"
+        if label is not None:
+            lent = selinux.remedy(Path("NOTEBOOK-FOLDER"), label)
+            words = f"{label.process}; run cells need their folder lent to containers: {lent}"
+        found.append(Finding("SELinux", words, True))
+    return found
 
 
 def _network() -> Finding:

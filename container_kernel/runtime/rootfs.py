@@ -64,6 +64,7 @@ class Rootfs:
                 work,
                 self.path,
                 userxattr=store.userxattr,
+                context=host.runtime.labels.files,
             )
             self._fd = _opened(self.path)
         except BaseException:

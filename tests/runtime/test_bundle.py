@@ -42,6 +42,9 @@ SPECS = {
         process=replace(PROCESS, capabilities=("CAP_NET_RAW",), ambient=("CAP_NET_RAW",)),
     ),
     "apparmor": replace(RUN, process=replace(PROCESS, apparmor="docker-default")),
+    "selinux": replace(
+        RUN, process=replace(PROCESS, selinux="u:r:t:s0:c1,c2"), mount_label="u:o:t:s0"
+    ),
 }
 
 

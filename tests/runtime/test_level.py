@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from container_kernel.errors import IsolationTooWeak, UsageError
-from container_kernel.runtime import level
+from container_kernel.runtime import cgroup, level
 from container_kernel.runtime.level import Level
 
 
@@ -117,3 +117,8 @@ def test_a_level_is_enough_for_itself_and_what_is_below(name, enough):
 def test_a_level_that_is_none_is_named():
     with pytest.raises(UsageError, match="'best' is no level"):
         Level("full", "").require("best")
+
+
+def test_on_cgroup_v1_a_user_is_told_to_boot_with_v2():
+    v1 = cgroup.path_of("self", "memory")
+    assert ("boot Linux with cgroup v2" in cgroup.remedy()) is bool(v1)
