@@ -28,6 +28,7 @@ _PACKAGE = Path(__file__).parent
 _FILE = "container_kernel_config"
 CEILINGS = Path("/etc/container-kernel/ceilings.toml")
 """A file that only root can write, see `ceilings`."""
+_BUILD_SHARES = 512
 
 
 @record(kw_only=True)
@@ -144,8 +145,10 @@ class Config:
 
     @property
     def build_limits(self) -> Limits:
-        """The limits of a build step, whose scratch is the layer to be."""
-        limits = Limits(memory_bytes=self.build_memory_bytes, pids=self.build_pids)
+        """The limits of a build step, whose scratch is the layer to be; it gives way to cells."""
+        limits = Limits(
+            memory_bytes=self.build_memory_bytes, pids=self.build_pids, cpu_shares=_BUILD_SHARES
+        )
         lowered = self.ceilings.lower(limits) if self.ceilings else limits
         return replace(lowered, scratch_bytes=None)
 

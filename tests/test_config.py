@@ -19,6 +19,12 @@ def load(tmp_path):
     return get
 
 
+def test_builds_give_way_to_cells(load):
+    found = load("")
+    assert found.run_limits({}).cpu_shares is None  # everybody's, 1024
+    assert 0 < found.build_limits.cpu_shares < 1024
+
+
 def test_nothing_stands_still_by_default(load):
     assert load("").idle_freeze is None
 

@@ -82,19 +82,21 @@ class Installation:
             LockDrift: it is not what was locked.
             StepFailed: something in the step has written what makes no sense.
         """
-        found = self._found()
+        found, built_with = self._found()
         if self._inputs is not None:
             # What is installed was told; what it is built with can only be asked for.
             tools = [one for one in self._inputs if one.get("tool")]
-            if drift := resolved.drift(tools, resolved.tools_told(self._told)):
+            if drift := resolved.drift(tools, built_with):
                 raise LockDrift(f"{self._step.title} was built with other tools:\n  {drift}")
             found = list(self._inputs)
         self._journal.keep(found, self._downloads)
         return found
 
-    def _found(self) -> list[Input]:
+    def _found(self) -> tuple[list[Input], list[Input]]:
+        """What the step says it took, and the tools it says it built with."""
         try:
-            return [checked(one) for one in resolved.of_step(self._step, self._told)]
+            took = [checked(one) for one in resolved.of_step(self._step, self._told)]
+            return took, resolved.tools_told(self._told)
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise StepFailed(
                 f"{self._step.title}: what it says of the packages it took is wrong: {error}",

@@ -165,7 +165,7 @@ def _expanded(tag: str) -> Iterator[str]:
 
 def _npm(told: Path) -> Iterator[Input]:
     for one in json.loads(text(told, "npm.json") or "[]"):
-        yield {"kind": "npm", **one}
+        yield {**one, "kind": "npm"}
 
 
 _READERS = {"apt": _apt, "pip": _pip, "npm": _npm}

@@ -31,6 +31,8 @@ class Limits:
     """Beside the memory; 0 keeps all of it in memory."""
     pids: int | None = None
     cpus: float | None = None
+    cpu_shares: int | None = None
+    """Its share where others want the processors too; 1024 is everybody's."""
     cpuset: tuple[int, ...] = ()
     """The processors it may run on."""
     io_bps: int | None = None
@@ -111,6 +113,8 @@ def resources(limits: Limits, cgroup: CgroupParent) -> dict[str, Any]:
     cpu: dict[str, Any] = {}
     if limits.cpus is not None and cgroup.has("cpu"):
         cpu |= {"quota": max(1000, int(limits.cpus * 100_000)), "period": 100_000}
+    if limits.cpu_shares is not None and cgroup.has("cpu"):
+        cpu["shares"] = limits.cpu_shares
     if limits.cpuset and cgroup.has("cpuset"):
         cpu["cpus"] = ",".join(map(str, limits.cpuset))
     if cpu:

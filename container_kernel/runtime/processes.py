@@ -76,8 +76,12 @@ def stat_fields(file: str) -> list[str]:
     return Path(file).read_text().rpartition(")")[2].split()
 
 
+def _namespace(pid: int) -> str:
+    return os.readlink(f"/proc/{pid}/ns/pid")
+
+
 def _namespace_of(pid: int) -> str:
-    """The same of one that is ours: where it may not be looked at, it is just ending."""
+    """The same of a process of ours: where it may not be looked at, it is just ending."""
     until = time.monotonic() + _ENDS_WITHIN_S
     while True:
         try:
@@ -88,7 +92,3 @@ def _namespace_of(pid: int) -> str:
             if time.monotonic() > until:
                 raise
             time.sleep(0.001)
-
-
-def _namespace(pid: int) -> str:
-    return os.readlink(f"/proc/{pid}/ns/pid")

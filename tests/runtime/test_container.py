@@ -197,6 +197,16 @@ def test_memory_is_limited_where_a_cgroup_allows(run, host):
     assert "32 MiB" in str(exit_)
 
 
+def test_a_share_of_the_processors_is_its_cgroups(start, host):
+    cgroup = host.runtime.cgroup
+    if cgroup is None or not cgroup.has("cpu"):
+        pytest.skip("no cgroup of our own here that shares out processors, as doctor says")
+    container = start("sleep 9", limits=Limits(pids=64, cpu_shares=512))
+    share = int(cgroup.file(container.name, "cpu", "cpu.shares", "cpu.weight").read_text())
+    container.delete()
+    assert share == 512 if cgroup.version == 1 else share < 100
+
+
 def test_nothing_is_left_after_a_container(run, host, entered):
     def traces():
         found = {*(entered.run_dir / "runtime").iterdir(), *(entered.run_dir / "bundles").iterdir()}

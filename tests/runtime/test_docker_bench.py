@@ -1,8 +1,9 @@
 """Row 120: what docker-bench-security asks of a container (section 5), asked of our bundles.
 
 What is about Docker's daemon, its network bridge, restarts, health checks, ssh in images or tags of
-images has nothing here to be asked of: 5.6, 5.8, 5.13, 5.14, 5.26, 5.27, 5.29. Memory (5.10, 5.11)
-and processes of exec (5.22, 5.23) are asked of running containers, in test_limits and rows 103, 34.
+images has nothing here to be asked of: 5.6, 5.8, 5.13, 5.14, 5.26, 5.27, 5.29. Memory (5.10), a
+build's share of the processors (5.11) and processes of exec (5.22, 5.23) are asked of running
+containers, in test_limits, test_container and rows 103, 34.
 """
 
 from __future__ import annotations
