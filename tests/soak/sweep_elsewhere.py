@@ -112,7 +112,8 @@ def _case(here, there, notebook):
     shutil.copytree(place, other, dirs_exist_ok=True)
     downloads = there / "home/downloads"
     if (here / "home/downloads").exists():
-        shutil.copytree(here / "home/downloads", downloads, dirs_exist_ok=True, symlinks=True)
+        shutil.rmtree(downloads, ignore_errors=True)  # of the notebook before
+        shutil.copytree(here / "home/downloads", downloads, symlinks=True)
         _give(downloads)
     _give(other.parent)
     again = _build_there(there, other, notebook.name)
