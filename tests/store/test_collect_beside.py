@@ -214,6 +214,7 @@ def test_a_package_that_is_used_meanwhile_stays(whole, kept, planned):
     for name in kept:
         make_old(whole.home / INPUTS / name, 40)
     place = whole.home.parent / "downloads"
+    place.mkdir()
     one = {"kind": "deb", "file": "locked", "digest": f"sha256:{kept[0]}"}
     planned(lambda: Journal(whole.home).bring([one], place))
     assert names(collect(whole.store, older_than_s=30 * DAY_S).victims) == {kept[1]}
