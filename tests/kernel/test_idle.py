@@ -106,7 +106,7 @@ def test_what_runs_in_the_background_stands_still_too(kernel, tmp_path):
 
 def test_nothing_is_lost_in_many_rounds_and_going_on_is_quick(kernel):
     took = []
-    for _ in range(60):
+    for _ in range(25):
         until(lambda: stands_still(kernel))
         begin = time.monotonic()
         assert kernel.text(kernel.code["show"]).strip() == "5"
