@@ -363,14 +363,15 @@ class OciRuntime:
     def _spawn_beside(self, argv: list[str], folder: Path, stdin: int | None) -> tuple[int, int]:
         """As `_spawn`. A user's crun cannot join a process that has not begun its own program."""
         end = time.monotonic() + _JOINS_WITHIN_S
-        while True:
-            try:
-                return self._spawn(argv, folder, stdin)
-            except RuntimeFailed as error:
-                is_early = any(words in error.stderr for words in _TOO_EARLY)
-                if not is_early or time.monotonic() > end:
-                    raise
-                time.sleep(_SOON_S)
+        with spawn.no_input() as nothing:
+            while True:
+                try:
+                    return self._spawn(argv, folder, nothing if stdin is None else stdin)
+                except RuntimeFailed as error:
+                    is_early = any(words in error.stderr for words in _TOO_EARLY)
+                    if not is_early or time.monotonic() > end:
+                        raise
+                    time.sleep(_SOON_S)
 
     def _spawn(
         self, argv: list[str], folder: Path, stdin: int | None, *, merge_output: bool = False

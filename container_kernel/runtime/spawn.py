@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from ..record import record
@@ -58,6 +58,19 @@ def run(call: Call, on_spawn: Callable[[], None], *, merge_output: bool = False)
             raise refusal.of(call.argv, returncode, call.log, (out_r, err_r))
         ours.pop_all()
     return out_r, err_r
+
+
+@contextmanager
+def no_input() -> Iterator[int]:
+    """A standard input at its end, for who joins a container: there a runtime opens no /dev/null of
+    the container's in place of ours, and crun gives ours, the host's, to the user inside.
+    """
+    reading, writing = os.pipe()
+    os.close(writing)
+    try:
+        yield reading
+    finally:
+        os.close(reading)
 
 
 def _pipe(ours: ExitStack, theirs: ExitStack) -> tuple[int, int]:

@@ -176,6 +176,22 @@ def test_a_process_beside_the_first_is_limited_too(start, host):
     assert "can't fork" in "".join(said)
 
 
+def test_nobody_inside_is_given_what_the_host_reads_nothing_from(start, host):
+    """Not its /dev/null, which who owns it can close for everybody."""
+    before = os.stat("/dev/null")
+    first = start("sleep 100")
+    words = "stat -L -c '%d %i' /proc/self/fd/0; cat; echo end"
+    look = Process(args=("/bin/sh", "-c", words), env={"PATH": "/bin"}, uid=1000)
+    said = []
+    follow(host.runtime.exec(first, look), said.append, Cancel())
+    first.delete()
+    found = "".join(said).split()
+    assert found[-1] == "end"
+    assert found[:2] != [str(before.st_dev), str(before.st_ino)]
+    now = os.stat("/dev/null")
+    assert (now.st_uid, now.st_gid, now.st_mode) == (before.st_uid, before.st_gid, before.st_mode)
+
+
 def test_the_limit_of_processes_counts_nobody_outside(run):
     """Without a cgroup it is an rlimit, and the OCI runtime is started by somebody busy."""
     others = [subprocess.Popen(["sleep", "100"]) for _ in range(30)]

@@ -191,6 +191,8 @@ def _make(folder: Path) -> None:
     subprocess.run(["tar", "-C", folder / "checkout", "-x"], check=True, input=packed)
     call("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "key")
     call(
+        # What it mounts in the tree (/dev, /proc) goes with it, even if it is killed.
+        *("unshare", "--mount", "--propagation", "private", "--fork", "--kill-child"),
         *("mmdebstrap", "--quiet", "--variant=apt", f"--include={','.join(_PACKAGES)}"),
         *(f'--customize-hook=cd {folder}; sh recipe "$1" {ca_bundle}', "bookworm", str(tree)),
     )
