@@ -32,11 +32,17 @@ ContainerKernelError
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .oci.digest import Digest
+
+NO_MORE_FILES = (errno.EMFILE, errno.ENFILE)
+"""The numbers of an OSError where this process, or this host, has too many files open."""
+ALLOW_FILES = "close some kernels, or allow this process more open files: ulimit -n 1024"
+"""What to do about it."""
 
 
 class ContainerKernelError(Exception):

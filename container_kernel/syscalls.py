@@ -7,8 +7,10 @@ Each raises ``OSError`` with the path it was about. Numbers and flags are from `
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import select
+import stat
 from collections.abc import Iterable
 
 CLONE_NEWNS = 0x00020000
@@ -117,6 +119,18 @@ def open_in_root(root_fd: int, path: str, flags: int, *, links: bool = True) -> 
         _SYS_OPENAT2, root_fd, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how)
     )
     return _check(result, path)
+
+
+def regular(fd: int) -> int:
+    """``fd``, of a regular file: where strangers write there may be a FIFO or a device.
+
+    Raises:
+        OSError: it is of something else, and closed.
+    """
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "not a regular file")
+    return fd
 
 
 class _MountAttr(ctypes.Structure):

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
+
+from .. import syscalls
 
 _NAME = "archives"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -64,11 +65,8 @@ def has_digest(path: Path | str, digest: str, folder: int | None = None) -> bool
     """Whether a regular file is there and has the bytes of that digest, in hexadecimal."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        fd = os.open(path, flags, dir_fd=folder)
+        fd = syscalls.regular(os.open(path, flags, dir_fd=folder))
     except OSError:
-        return False
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
         return False
     with os.fdopen(fd, "rb") as file:
         algorithm = "sha512" if len(digest) == 128 else "sha256"

@@ -336,8 +336,9 @@ class OciRuntime:
         spec_file.write_text(json.dumps(process.to_spec(held)))
         argv = ["exec", "--detach", "--process", str(spec_file), "--pid-file", str(pid_file)]
         try:
-            with strays.starting:
-                stdout, stderr = self._spawn_beside([*argv, container.name], folder, stdin)
+            with strays.starting, spawn.no_input() as nothing:
+                given = nothing if stdin is None else stdin
+                stdout, stderr = self._spawn_beside([*argv, container.name], folder, given)
                 beside = _known(
                     pid_file,
                     (name, stdout, stderr),
@@ -360,18 +361,17 @@ class OciRuntime:
         mount = bundle.Mount.bind(self.init, INIT_PATH, readonly=True)
         return replace(spec, process=process, mounts=(*spec.mounts, mount))
 
-    def _spawn_beside(self, argv: list[str], folder: Path, stdin: int | None) -> tuple[int, int]:
+    def _spawn_beside(self, argv: list[str], folder: Path, stdin: int) -> tuple[int, int]:
         """As `_spawn`. A user's crun cannot join a process that has not begun its own program."""
         end = time.monotonic() + _JOINS_WITHIN_S
-        with spawn.no_input() as nothing:
-            while True:
-                try:
-                    return self._spawn(argv, folder, nothing if stdin is None else stdin)
-                except RuntimeFailed as error:
-                    is_early = any(words in error.stderr for words in _TOO_EARLY)
-                    if not is_early or time.monotonic() > end:
-                        raise
-                    time.sleep(_SOON_S)
+        while True:
+            try:
+                return self._spawn(argv, folder, stdin)
+            except RuntimeFailed as error:
+                is_early = any(words in error.stderr for words in _TOO_EARLY)
+                if not is_early or time.monotonic() > end:
+                    raise
+                time.sleep(_SOON_S)
 
     def _spawn(
         self, argv: list[str], folder: Path, stdin: int | None, *, merge_output: bool = False

@@ -60,15 +60,11 @@ def _is_given(own: str) -> bool:
     return False
 
 
-def _slice() -> str:
-    uid = os.getuid()
-    return f"/user.slice/user-{uid}.slice/"
-
-
 def _bus(own: str) -> Path | None:
     """The socket of the user's D-Bus, if a scope may be asked for there."""
-    bus = Path(f"/run/user/{os.getuid()}/bus")
-    return bus if own.startswith(_slice()) and bus.exists() else None
+    uid = os.getuid()
+    bus = Path(f"/run/user/{uid}/bus")
+    return bus if own.startswith(f"/user.slice/user-{uid}.slice/") and bus.exists() else None
 
 
 def _family(reaper: int) -> list[int]:

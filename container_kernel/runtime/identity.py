@@ -7,7 +7,6 @@ Names are looked up in the image's own files, opened so that no link of the imag
 from __future__ import annotations
 
 import os
-import stat
 
 from .. import syscalls
 from ..errors import CellError
@@ -32,11 +31,9 @@ class User:
 def read_file(root_fd: int, path: str) -> str | None:
     """The text of a regular file in the image, or None."""
     try:
-        fd = syscalls.open_in_root(root_fd, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
+        fd = syscalls.regular(syscalls.open_in_root(root_fd, path, flags))
     except OSError:
-        return None
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
         return None
     with os.fdopen(fd, "rb") as file:
         return file.read(_MOST_BYTES).decode(errors="replace")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import functools
 import os
 import re
@@ -10,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from ..errors import HostError, RuntimeFailed
+from ..errors import ALLOW_FILES, NO_MORE_FILES, HostError, RuntimeFailed
 
 _Given = ParamSpec("_Given")
 _Made = TypeVar("_Made")
@@ -20,8 +19,6 @@ _ALLOW_NAMESPACES = (
     "this host allows no more namespaces of some kind, most likely of networks; an administrator "
     "can: sudo sysctl user.max_net_namespaces=15000 (container-kernel doctor names the kind)"
 )
-
-_ALLOW_FILES = "close some kernels, or allow this process more open files: ulimit -n 1024"
 
 
 def of(argv: Sequence[str], returncode: int, log: Path, outputs: Iterable[int]) -> RuntimeFailed:
@@ -55,10 +52,10 @@ def of_the_host(start: Callable[_Given, _Made]) -> Callable[_Given, _Made]:
         try:
             return start(*args, **kwargs)
         except OSError as error:
-            is_full = error.errno in (errno.EMFILE, errno.ENFILE)
+            is_full = error.errno in NO_MORE_FILES
             raise HostError(
                 f"no container can be started: {error.strerror}",
-                hint=_ALLOW_FILES if is_full else "`container-kernel doctor` shows what is missing",
+                hint=ALLOW_FILES if is_full else "`container-kernel doctor` shows what is missing",
             ) from error
 
     return told

@@ -17,12 +17,12 @@ import fcntl
 import hashlib
 import io
 import os
-import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .. import syscalls
 from ..errors import BlobDamaged, BlobNotFound, ImageError, StoreError
 from ..oci.digest import Digest
 from ..record import record
@@ -95,14 +95,11 @@ class ContentStore:
             StoreError: something that is not a plain file has its name.
         """
         try:
-            fd = os.open(self.path(digest), _OPEN)
+            fd = syscalls.regular(os.open(self.path(digest), _OPEN))
         except FileNotFoundError:
             raise BlobNotFound(digest) from None
         except OSError as error:
             raise _not_a_blob(digest) from error
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            os.close(fd)
-            raise _not_a_blob(digest)
         return os.fdopen(fd, "rb")
 
     def read(self, digest: Digest, *, limit: int = 4 << 20) -> bytes:

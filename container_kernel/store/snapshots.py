@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import syscalls
-from ..errors import StoreError
+from ..errors import ALLOW_FILES, NO_MORE_FILES, StoreError
 from ..folders import remove_tree
 from ..oci.digest import Digest, extend_chain
 from ..oci.idmap import IdMap
@@ -339,10 +339,10 @@ def cannot_write(folder: Path, error: OSError) -> StoreError:
             f"the file system of {error.filename or folder} cannot lock files",
             hint="set CONTAINER_KERNEL_HOME to a folder on a local disk",
         )
-    if error.errno in (errno.EMFILE, errno.ENFILE):
+    if error.errno in NO_MORE_FILES:
         return StoreError(
             f"cannot open {error.filename or folder}: {error.strerror}",
-            hint="close some kernels, or allow this process more open files: ulimit -n 1024",
+            hint=ALLOW_FILES,
         )
     return StoreError(
         f"cannot write {error.filename or folder}: {error.strerror}",
