@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -43,6 +44,10 @@ _NUDGE_S = 0.5
 _REPLY_PATIENCE_S = 1.0
 """So much later than its idle may a cell's reply come. An interrupt at the wrong moment, or a
 request that makes a kernel stumble, and none comes: the cells behind must not wait for it."""
+_INPUT_PATIENCE_S = 0.1
+_COMPILE_S = 0.005
+"""An interrupt waits so long for the cell's ``execute_input``, and from there for its code to run:
+before, ipykernel ignores a signal, forgets to answer the cell because of it, or dies of it."""
 _BATCH = 200
 _REMEMBERED = 10_000
 _SANE_SESSION = re.compile(r"[\w-]{8,128}")
@@ -54,8 +59,11 @@ class _Progress:
 
     reply: dict[str, object] | None = None
     has_begun: bool = False
+    input_at: float | None = None
+    """When its ``execute_input`` came, by the monotonic clock."""
     is_idle: bool = False
     was_interrupted: bool = False
+    was_signalled: bool = False
     question: str = ""
     """What was asked behind it: an answer to that, and not a word of the cell, and it is lost."""
 
@@ -175,14 +183,38 @@ class ZmqInner(Inner):
         return msg_id
 
     def interrupt(self) -> None:
-        """As its kernelspec wants it."""
-        self._progress.was_interrupted = True
-        if self.task is not None and not self._progress.has_begun:
-            self._progress.question = self._send_hidden("shell", "kernel_info_request", {})
+        """As its kernelspec wants it, as soon as the cell's own code runs."""
+        task, progress = self.task, self._progress
+        progress.was_interrupted = True
+        if task is None or progress.was_signalled:
+            self._signal()
+        elif progress.input_at is None:
+            self.loop.call_later(_INPUT_PATIENCE_S, partial(self._signal_first, task))
+        elif (wait_s := progress.input_at + _COMPILE_S - time.monotonic()) > 0:
+            self.loop.call_later(wait_s, partial(self._signal_first, task))
+        else:
+            self._signal_first(task)
+
+    def _signal_first(self, task: Task) -> None:
+        progress = self._progress
+        if self.task is not task or progress.was_signalled or self.is_closed:
+            return
+        progress.was_signalled = True
+        self._signal()
+        if not progress.has_begun:
+            self._ask_behind(task)
+
+    def _signal(self) -> None:
         if self._spec.interrupt_mode == "message":
             self._send_hidden("control", "interrupt_request", {})
         else:
             self.container.interrupt()
+
+    def _ask_behind(self, task: Task) -> None:
+        """Until there is an answer: an interrupt may hit the question, too."""
+        if self.task is task and self._progress.reply is None and not self.is_closed:
+            self._progress.question = self._send_hidden("shell", "kernel_info_request", {})
+            self.loop.call_later(_REPLY_PATIENCE_S, partial(self._ask_behind, task))
 
     def ask_to_end(self) -> None:
         """Ask for an orderly end, so that its exit handlers run."""
@@ -229,7 +261,11 @@ class ZmqInner(Inner):
             else:
                 self._send_hidden("shell", "kernel_info_request", {})
         elif message.parent_id == self._progress.question and self.task is not None:
-            self.loop.call_later(_REPLY_PATIENCE_S, partial(self._lose, self.task))
+            self._progress.question = ""
+            if self._progress.is_idle:
+                self._miss_reply(self.task)
+            else:
+                self.loop.call_later(_REPLY_PATIENCE_S, partial(self._lose, self.task))
 
     def _lose(self, task: Task) -> None:
         if not self._progress.has_begun:
@@ -273,7 +309,8 @@ class ZmqInner(Inner):
             return
         is_status = kind == "status"
         is_current = self.task is not None and parent == self.task.request.msg_id
-        self._progress.has_begun |= is_current
+        if is_current and self.task is not None:
+            self._note_progress(self.task, kind)
         if is_status and not is_current and parent not in self._asked:
             return
         if not (is_current and self._was_announced(message)):
@@ -289,7 +326,21 @@ class ZmqInner(Inner):
                 self._progress.is_idle = True
                 self._finish_if_done()
                 if task is not None and self.task is task:  # else the next cell runs by now
-                    self.loop.call_later(_REPLY_PATIENCE_S, partial(self._miss_reply, task))
+                    self._await_reply(task)
+
+    def _note_progress(self, task: Task, kind: str) -> None:
+        progress = self._progress
+        progress.has_begun = True
+        if kind == "execute_input":
+            progress.input_at = time.monotonic()
+            if progress.was_interrupted:
+                self.loop.call_later(_COMPILE_S, partial(self._signal_first, task))
+
+    def _await_reply(self, task: Task) -> None:
+        if self._progress.was_signalled:
+            self._ask_behind(task)
+        else:
+            self.loop.call_later(_REPLY_PATIENCE_S, partial(self._miss_reply, task))
 
     def _miss_reply(self, task: Task) -> None:
         if self.task is not task or self._progress.reply is not None or self.is_closed:

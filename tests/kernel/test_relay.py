@@ -117,12 +117,12 @@ def test_interrupt_stops_the_cell_and_keeps_the_kernel(kernel, kind, by_signal):
 def test_an_interrupt_at_any_moment_loses_no_cell(kernel, kind):
     kernel.run(HELLO[kind])
     chance = random.Random(5)
-    for _ in range(5 if kind == "ipykernel" else 60):
+    for _ in range(60):
         msg_id = kernel.client.execute("true" if kind == "sh" else "pass")
         time.sleep(chance.uniform(0, 0.004))
         kernel.ask_control("interrupt_request")
         reply = kernel.reply_to(msg_id)["content"]
-        assert reply.get("ename", "KeyboardInterrupt") == "KeyboardInterrupt"
+        assert reply.get("ename") in {None, "KeyboardInterrupt", "Interrupted"}
     assert "hello" in kernel.text(HELLO[kind])
 
 
