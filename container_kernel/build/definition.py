@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -52,20 +53,43 @@ def definitions(folders: Sequence[Path], mentioning: str = "") -> dict[str, Defi
     """
     found = {}
     for folder in folders:
-        for file in sorted(folder.glob("*.toml")) if folder.is_dir() else ():
-            if mentioning.encode() in file.read_bytes():
-                definition = _read_definition(file, file.stat().st_mtime_ns)
+        for file in _files(folder):
+            try:
+                mtime_ns = os.stat(file).st_mtime_ns
+                is_meant = mentioning.encode() in _text(file, mtime_ns)
+            except OSError as error:
+                raise _unreadable(file, error) from error
+            if is_meant:
+                definition = _read_definition(file, mtime_ns)
                 found[definition.name] = definition
     return found
 
 
+def _files(folder: Path) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.path for entry in entries if entry.name.endswith(".toml"))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
 @functools.lru_cache(maxsize=256)
-def _read_definition(file: Path, mtime_ns: int) -> Definition:
-    """One definition; read again when the file has changed (``mtime_ns`` tells)."""
+def _text(file: str, mtime_ns: int) -> bytes:
+    """What is in it; read again when it has changed (``mtime_ns`` tells)."""
+    return Path(file).read_bytes()
+
+
+@functools.lru_cache(maxsize=256)
+def _read_definition(file: str, mtime_ns: int) -> Definition:
+    """One definition."""
     import tomllib  # 4 ms, for those who start from a definition
 
     try:
-        values = tomllib.loads(file.read_text())
+        values = tomllib.loads(_text(file, mtime_ns).decode())
         return Definition(values["name"], values["kind"], values)
-    except (tomllib.TOMLDecodeError, OSError, KeyError) as error:
-        raise CellError(f"the base definition {file} cannot be read: {error}") from error
+    except (ValueError, KeyError) as error:
+        raise _unreadable(file, error) from error
+
+
+def _unreadable(file: str, error: Exception) -> CellError:
+    return CellError(f"the base definition {file} cannot be read: {error}")

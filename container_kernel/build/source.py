@@ -53,6 +53,7 @@ class Bases:
         self._notebook = notebook
         self._registries = registries
         self._journal = Journal(place.store.home)
+        self._images: dict[Digest, Progress] = {}
 
     def cached(self, reference: str, locked: LockedStage | None = None) -> Progress | None:
         """The base, if nothing must be made, loaded or built for it; the locked one, if any."""
@@ -110,6 +111,12 @@ class Bases:
         return self._of_image(names[0][1])
 
     def _of_image(self, digest: Digest) -> Progress:
+        known = self._images.get(digest)
+        if known is None or self._store.snapshots.get(known.chain_id) is None:
+            known = self._images[digest] = self._read_image(digest)
+        return known
+
+    def _read_image(self, digest: Digest) -> Progress:
         manifest = self._store.manifest(digest)
         config = self._store.image_config(manifest)
         chain = self._store.snapshots.chain(self._store.image_chain(config))

@@ -1,7 +1,7 @@
 """Bundle: the folder an OCI runtime is given, with its ``config.json`` (runtime-spec 1.0.2).
 
-Nothing in here comes from an image or a notebook unchecked: no hooks, no sysctls, no annotations,
-never a terminal, numeric users only, a working directory resolved beforehand.
+Nothing in here comes from an image or a notebook unchecked: no hooks, no sysctls, no annotations
+of theirs, never a terminal, numeric users only, a working directory resolved beforehand.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from . import profile
 from .limits import Held, Limits
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+INIT_PATH = "/run/container-kernel-init"
+"""Where the init process is mounted in a container, when the host has one to offer."""
 
 
 @record
@@ -117,6 +119,8 @@ class ContainerSpec:
     has_seccomp: bool = True
     mount_label: str | None = None
     """The context of the file systems that the runtime mounts, of SELinux."""
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    """What only one kind of OCI runtime understands."""
 
     def to_json(self, held: Held) -> dict[str, Any]:
         """The runtime spec, with the limits as they are held."""
@@ -127,6 +131,7 @@ class ContainerSpec:
             "hostname": self.hostname,
             "mounts": [_mount(mount) for mount in (*self._system_mounts(), *self.mounts)],
             "linux": self._linux(held),
+            "annotations": {**self.annotations},
         }
 
     def _system_mounts(self) -> tuple[Mount, ...]:

@@ -18,9 +18,9 @@ from ..errors import HostError
 from ..record import field, record
 from . import cgroup, level
 from .bundle import DEFAULT_PATH
-from .container import OciRuntime
 from .level import Level
 from .namespace import Namespace
+from .oci_runtime import OciRuntime
 
 if TYPE_CHECKING:
     from .network import Network

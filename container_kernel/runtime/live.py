@@ -18,8 +18,8 @@ from ..oci.digest import Digest
 from ..record import replace
 from . import account, rebase, sweeper
 from .account import Account
-from .bundle import ContainerSpec, Mount, Process
-from .container import INIT_PATH, Container
+from .bundle import INIT_PATH, ContainerSpec, Mount, Process
+from .container import Container
 from .host import Host
 from .identity import User, check_directory
 from .init_layer import InitLayer

@@ -69,7 +69,7 @@ def serve() -> None:
     runtime, bundle = bench.host.runtime.path, place.run_dir / "bare"
     (made,) = (place.run_dir / "bundles").glob("*/config.json")
     bundle.mkdir()
-    spec = json.loads(made.read_text())
+    spec = json.loads(made.read_text()) | {"annotations": {}}  # what crun has compiled for us
     if "cgroupsPath" in spec["linux"]:
         spec["linux"]["cgroupsPath"] += "-bare"
     (bundle / "config.json").write_text(json.dumps(spec))

@@ -15,6 +15,7 @@ from measure import Result, bound, compare, report, skipped
 from prepared import BASE, PLACE, command, image, notebook
 
 STEPS = 20
+FIFTY = 50
 ROUNDS = 12
 MILLISECOND = 1e-3
 _numbers = itertools.count(int(time.time() * 1000))
@@ -120,10 +121,33 @@ def cached_in_kernel() -> Iterator[Result]:
     )
 
 
+def cached_by_command() -> Iterator[Result]:
+    """What a cell costs that is built: a notebook of fifty, less one of a single cell."""
+    one, fifty = (
+        notebook(name, *BASE, *[f"%%build\necho same {n}" for n in range(number)])
+        for name, number in (("one", 1), ("fifty", FIFTY))
+    )
+
+    def seconds(path: Path) -> float:
+        start = time.perf_counter()
+        command("build", str(path), "--json")
+        return time.perf_counter() - start
+
+    seconds(fifty)
+    times = [seconds(fifty) - seconds(one) for _ in range(30)]
+    yield bound(
+        f"{FIFTY} cached cells of a build, beyond the first",
+        times,
+        at_most=25 * MILLISECOND,
+        note="s",
+    )
+
+
 def results() -> Iterator[Result]:
     image("base", BASE)
     command("build", str(notebook("steps", *BASE, *cells("same"))))
     yield from cached_in_kernel()
+    yield from cached_by_command()
     try:
         folder = rootfs()
     except (OSError, RuntimeError) as error:

@@ -101,3 +101,18 @@ def test_a_definition_that_is_wrong_is_named(own_definitions, text, says):
     bench = own_definitions(text)
     with pytest.raises(CellError, match=says):
         bench.build("base", Base("mine"))
+
+
+def test_a_definition_that_is_written_anew_is_read_anew(own_definitions, tmp_path):
+    bench = own_definitions('name = "mine"\nkind = "busybox"\nepoch = 86400\n')
+    bench.build("base", Base("mine"))
+    (tmp_path / "images" / "mine.toml").write_text('name = "mine"\nkind = "busybox"\nepoch = 0\n')
+    bench.build("base", Base("mine"))
+    assert bench.image().config.created == "1970-01-01T00:00:00Z"
+
+
+def test_a_definition_that_leads_nowhere_is_named(own_definitions, tmp_path):
+    bench = own_definitions('name = "mine"\nkind = "busybox"\n')
+    (tmp_path / "images" / "other.toml").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(CellError, match=r"other\.toml"):
+        bench.build("base", Base("mine"))

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from container_kernel.runtime import apparmor, profile
-from container_kernel.runtime import container as containers
+from container_kernel.runtime import oci_runtime as runtimes
 from tests.runtime.hostile import say
 
 pytestmark = pytest.mark.privileged
@@ -39,7 +39,7 @@ HOSTS = ("rshared", "shared", "rslave", "slave", "suid", "dev")
 def told(request, hostile):
     """What an OCI runtime is told of a container."""
     specs = []
-    write = containers.bundle.write
+    write = runtimes.bundle.write
 
     def noted(folder, spec, held):
         write(folder, spec, held)
@@ -49,7 +49,7 @@ def told(request, hostile):
         specs.append(told)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(containers.bundle, "write", noted)
+        patch.setattr(runtimes.bundle, "write", noted)
         if request.param == "build":
             hostile.build({}, "true")
         else:
