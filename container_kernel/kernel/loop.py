@@ -130,10 +130,17 @@ def guarded(callback: Callback) -> None:
     """Call; whatever it raises is a fault of ours that must not end the kernel."""
     try:
         callback()
-    except Exception:
-        import traceback  # 3 ms, for faults only
+    except Exception as error:
+        report("\n".join(lines_of(error)))
 
-        report(traceback.format_exc())
+
+def lines_of(error: BaseException) -> list[str]:
+    """Its traceback; its own words where no file can be opened to load what writes one."""
+    try:
+        import traceback  # 3 ms, for faults only
+    except OSError:
+        return [f"{type(error).__name__}: {error}"]
+    return "".join(traceback.format_exception(error)).rstrip().split("\n")
 
 
 def report(text: str) -> None:

@@ -6,6 +6,7 @@ import time
 
 from ..errors import ContainerKernelError
 from .front import Front, Request
+from .loop import lines_of
 from .wire import Dict, date
 
 ABORT_WINDOW_S = 0.05
@@ -114,8 +115,5 @@ def describe(error: BaseException) -> Dict:
             shown.append(f"{_BOLD}hint{_OFF}: {error.hint}")
         shown += getattr(error, "__notes__", ())
     else:
-        import traceback  # only faults of ours pay for it
-
-        message = str(error)
-        shown = "".join(traceback.format_exception(error)).rstrip().split("\n")
+        message, shown = str(error), lines_of(error)
     return {"ename": name, "evalue": message, "traceback": shown}

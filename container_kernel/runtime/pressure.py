@@ -114,7 +114,8 @@ class Pressure:
             found = os.statvfs(place)
         except OSError:
             return None
-        return found.f_bavail if found.f_bavail == 0 or found.f_favail else 0
+        has_inodes = found.f_favail > 0 or found.f_files == 0  # btrfs does not count them
+        return found.f_bavail if has_inodes else 0
 
     def close(self) -> None:
         """Let go of the container's files."""

@@ -344,10 +344,20 @@ def cannot_write(folder: Path, error: OSError) -> StoreError:
             f"cannot open {error.filename or folder}: {error.strerror}",
             hint=ALLOW_FILES,
         )
-    return StoreError(
-        f"cannot write {error.filename or folder}: {error.strerror}",
-        hint="free space there, or set CONTAINER_KERNEL_HOME to a folder you can write",
-    )
+    elsewhere = "or set CONTAINER_KERNEL_HOME to a folder you can write"
+    hint = f"free space there, {elsewhere}"
+    if error.errno == errno.EDQUOT:
+        hint = f"it is what you are granted there: remove files, have it raised, {elsewhere}"
+    elif error.errno == errno.ENOSPC and _has_no_inodes(folder):
+        hint = f"not space ran out there, but inodes: remove files (`df -i` counts), {elsewhere}"
+    return StoreError(f"cannot write {error.filename or folder}: {error.strerror}", hint=hint)
+
+
+def _has_no_inodes(folder: Path) -> bool:
+    with suppress(OSError):
+        found = os.statvfs(folder)
+        return found.f_files > 0 and found.f_favail == 0 and found.f_bavail > 0
+    return False
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,35 +66,34 @@ class Box:
         parents: Sequence[Path] = (),
         caps: Caps | None = None,
     ) -> None:
-        folders = [os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) for path in parents]
-        allowed, self._allow = os.pipe()
-        order = {
-            "path": [os.path.abspath(entry) for entry in sys.path],
-            "parent": os.getpid(),
-            "target": None if target is None else os.fspath(target.absolute()),
-            "folders": folders,
-            "allowed": allowed,
-            "extents": idmap.extents,
-            "squash": idmap.squash,
-            "userxattr": userxattr,
-            "caps": asdict(caps or Caps()),
-            "cpu_s": _CPU_FLOOR_S + _size_of(source) // _BYTES_PER_CPU_S,
-        }
-        try:
-            self._child = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _START, json.dumps(order)],
-                stdin=source,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                pass_fds=[*folders, allowed],
-                env={"LC_ALL": "C.UTF-8"},
-            )
-        except BaseException:
-            os.close(self._allow)
-            raise
-        finally:
-            for fd in (*folders, allowed):
-                os.close(fd)
+        with ExitStack() as childs:
+            folders = [_folder(path, childs) for path in parents]
+            allowed, self._allow = os.pipe()
+            childs.callback(os.close, allowed)
+            order = {
+                "path": [os.path.abspath(entry) for entry in sys.path],
+                "parent": os.getpid(),
+                "target": None if target is None else os.fspath(target.absolute()),
+                "folders": folders,
+                "allowed": allowed,
+                "extents": idmap.extents,
+                "squash": idmap.squash,
+                "userxattr": userxattr,
+                "caps": asdict(caps or Caps()),
+                "cpu_s": _CPU_FLOOR_S + _size_of(source) // _BYTES_PER_CPU_S,
+            }
+            try:
+                self._child = subprocess.Popen(
+                    [sys.executable, "-I", "-S", "-c", _START, json.dumps(order)],
+                    stdin=source,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=[*folders, allowed],
+                    env={"LC_ALL": "C.UTF-8"},
+                )
+            except BaseException:
+                os.close(self._allow)
+                raise
         assert self._child.stdout is not None
         self._answer = self._child.stdout
 
@@ -147,6 +146,12 @@ def unpack_boxed(
     box = Box(source, target, idmap=idmap, userxattr=userxattr, parents=parents, caps=caps)
     box.allow_parents()
     return box.result()
+
+
+def _folder(path: Path, owner: ExitStack) -> int:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    owner.callback(os.close, fd)
+    return fd
 
 
 def _size_of(source: int) -> int:

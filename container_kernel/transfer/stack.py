@@ -18,6 +18,7 @@ from ..errors import ImageError
 from ..oci.digest import Digest, extend_chain
 from ..oci.spec import Descriptor
 from ..record import record
+from ..store.snapshots import disk_errors
 from .box import Box
 from .compression import NONE
 from .unpack import check_layer
@@ -108,7 +109,8 @@ class Stack:
         pending.box = self._box(layer, pending.active.upper)
 
     def _box(self, layer: Layer, target: Path | None) -> Box:
-        with self._store.content.open(layer.blob.digest) as blob:
+        # Where no process can be started, as with too many open files, that is the host's word.
+        with disk_errors(self._store.home), self._store.content.open(layer.blob.digest) as blob:
             return Box(
                 blob.fileno(),
                 target,

@@ -8,6 +8,7 @@ import pytest
 
 from container_kernel import syscalls
 from container_kernel.build.step import Base, Shell
+from container_kernel.errors import StepFailed, StoreError
 from container_kernel.record import replace
 from container_kernel.store.check import check
 from container_kernel.store.collect import collect
@@ -70,3 +71,56 @@ def test_it_holds_the_same_images(disk, make_bench, settings):
     assert collect(store, older_than_s=1e-6).in_use > 0
     assert usage(store).total > 0
     assert os.listdir(disk / "home/trash") == []
+
+
+def test_a_step_that_fails_has_not_met_the_end_of_the_disk(disk, make_bench, settings):
+    bench = make_bench(replace(settings, home=disk / "home"))
+    bench.build("base", Base("busybox"))
+    with pytest.raises(StepFailed) as failed:
+        bench.build("a", Shell("exit 3", net="none"))
+    assert "disk" not in str(failed.value)
+
+
+@pytest.mark.parametrize("disk", ["btrfs"], indirect=True)
+def test_row_37_a_quota_is_named(disk, make_bench, settings):
+    place = disk / "granted"
+    subprocess.run(["btrfs", "subvolume", "create", place], check=True, capture_output=True)
+    bench = make_bench(replace(settings, home=place / "home"))
+    bench.build("base", Base("busybox"))
+    subprocess.run(["btrfs", "quota", "enable", disk], check=True)
+    subprocess.run(["btrfs", "qgroup", "limit", "16M", place], check=True)
+    with pytest.raises(StepFailed) as failed:
+        bench.build("a", Shell("head -c 32m /dev/urandom >/big", net="none"))
+    assert "disk" not in str(failed.value)  # it is not full; the program has said what it met
+    (place / "more").write_bytes(os.urandom(1 << 20))
+    with pytest.raises(OSError, match="quota"):
+        (place / "most").write_bytes(os.urandom(32 << 20))
+    subprocess.run(["sync", "-f", place], check=False)
+    with pytest.raises(StoreError, match="quota") as refused:
+        bench.build("a", Shell("true", net="none"))
+    assert "have it raised" in refused.value.hint
+    subprocess.run(["btrfs", "qgroup", "limit", "none", place], check=True)
+    built(bench)
+    assert check(bench.workbench.store, full=True) == []
+
+
+@pytest.mark.parametrize("disk", ["tmpfs"], indirect=True)
+def test_row_37_missing_inodes_are_named(disk, make_bench, settings):
+    bench = make_bench(replace(settings, home=disk / "home"))
+    bench.build("base", Base("busybox"))
+    used = os.statvfs(disk).f_files - os.statvfs(disk).f_ffree
+    resize = f"nr_inodes={used + 40}"
+    syscalls.mount("tmpfs", str(disk), flags=syscalls.MS_REMOUNT, data=resize)
+    with pytest.raises(StepFailed, match="end of the disk"):
+        bench.build("a", Shell("for i in $(seq 99); do echo x >/$i || exit 1; done", net="none"))
+    for number in range(99):  # none is left for a folder of ours
+        try:
+            (disk / str(number)).touch()
+        except OSError:
+            break
+    with pytest.raises(StoreError, match="No space left") as refused:
+        bench.build("a", Shell("true", net="none"))
+    assert "inodes" in refused.value.hint
+    syscalls.mount("tmpfs", str(disk), flags=syscalls.MS_REMOUNT, data="nr_inodes=100k")
+    built(bench)
+    assert check(bench.workbench.store, full=True) == []

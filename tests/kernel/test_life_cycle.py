@@ -32,7 +32,9 @@ from tests.kernel.processes import (
 
 pytestmark = pytest.mark.privileged
 SERVER = """
-import os, subprocess, sys, time
+import os, resource, subprocess, sys, time
+if files := os.environ.get("TEST_FILES"):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (int(files), int(files)))
 kernel = subprocess.Popen(sys.argv[1:], env={**os.environ, "JPY_PARENT_PID": str(os.getpid())})
 print(kernel.pid, flush=True)
 kernel.wait()

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
-import resource
 
 import pytest
 
 from container_kernel.errors import ContainerKernelError
 from container_kernel.runtime import sweeper
+from tests.few_files import limited, opened
 from tests.kernel.conftest import until
 from tests.runtime.facts import read
 from tests.runtime.hostile import say
@@ -69,41 +68,25 @@ def test_row_130_no_cgroup_is_mounted_in_a_user_namespace(hostile, as_root, no_s
 
 @pytest.fixture
 def few_files():
-    """This process may open some more files, but not many."""
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-
-    def few_files(more):
-        opened = len(os.listdir("/proc/self/fd"))
-        resource.setrlimit(resource.RLIMIT_NOFILE, (opened + more, before[1]))
-
-    yield few_files
-    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    with limited() as few_files:
+        yield few_files
 
 
-def held():
-    """What this process has open."""
-    found = set()
-    for fd in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):
-            found.add((fd, os.readlink(f"/proc/self/fd/{fd}")))
-    return {(fd, link) for fd, link in found if not link.endswith("/fd")}
-
-
-@pytest.mark.parametrize("more", [*range(1, 10), 40])
+@pytest.mark.parametrize(("more", "many"), [*((n, 20) for n in (*range(1, 10), 40)), (200, 50)])
 def test_row_38_where_files_run_out_a_start_fails_clean_and_leaves_none_open(
-    hostile, few_files, more
+    hostile, few_files, more, many
 ):
     with hostile.live({}) as live:  # what is made once in a process is
         say(live, "true")
     assert sweeper.drain()
-    before = held()
+    before = opened()
     few_files(more)
     said = pytest.raises(ContainerKernelError, match=r"Too many open files(?s:.*)ulimit -n")
     with contextlib.ExitStack() as stack, said:
-        for _ in range(20):
+        for _ in range(many):
             stack.enter_context(hostile.live({})).start(["sleep", "60"])
     assert sweeper.drain()
-    until(lambda: held() <= before)  # a thread that is not waited for has a file for a moment
+    until(lambda: opened() <= before)  # a thread that is not waited for has a file for a moment
     few_files(40)
     with hostile.live({}) as live:
         assert say(live, "echo again") == "again\n"
