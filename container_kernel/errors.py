@@ -134,7 +134,7 @@ class StepFailed(CellError):
 class LockBroken(CellError):
     """The lock of a notebook is missing, damaged, of a newer version or another platform's."""
 
-    hint = "write it anew with: container-kernel lock NOTEBOOK"
+    hint = "write it with: container-kernel lock NOTEBOOK"
 
 
 class LockDrift(CellError):

@@ -80,6 +80,15 @@ def test_a_lock_written_twice_is_the_same_file(cli):  # noqa: F811
     assert (cli.folder / "a.lock.json").read_bytes() == before
 
 
+def test_where_no_lock_can_be_written_that_is_said(cli):  # noqa: F811
+    write_notebook(cli.folder / "a.ipynb", *FINE)
+    (cli.folder / "a.lock.json").mkdir()
+    done = cli("lock", "a.ipynb")
+    assert done.returncode == 1
+    assert "error: a.lock.json cannot be written: Is a directory" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_why_names_what_changed(cli):  # noqa: F811
     write_notebook(cli.folder / "a.ipynb", *FINE)
     cli("build", "a.ipynb")

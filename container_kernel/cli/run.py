@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import errno
 import os
 import sys
 import time
@@ -93,8 +94,8 @@ def run(options: Options, report: Report) -> int:
 
     path = _path(options.notebook, report)
     output = Path(options.output).absolute() if options.output else None
-    if output and not output.parent.is_dir():
-        raise UsageError(f"the folder of {options.output} does not exist")
+    if output:
+        _check_writable(output)
     notebooks.document(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # nbformat warns of cells without ids, and adds them
@@ -106,8 +107,25 @@ def run(options: Options, report: Report) -> int:
         outcome = asyncio.run(_execute(notebook, path, progress, options))
     finally:
         if output:
-            nbformat.write(notebook, output)  # type: ignore[no-untyped-call]
+            try:
+                nbformat.write(notebook, output)  # type: ignore[no-untyped-call]
+            except OSError as error:
+                raise _cannot_write(output, error.strerror) from error
     return _tell(outcome, time.monotonic() - started, report)
+
+
+def _check_writable(output: Path) -> None:
+    """Before anything runs whose outputs would be lost."""
+    if not output.parent.is_dir():
+        raise UsageError(f"the folder {output.parent} does not exist", hint="make it first")
+    if output.is_dir():
+        raise _cannot_write(output, "it is a folder")
+    if not os.access(output if output.exists() else output.parent, os.W_OK):
+        raise _cannot_write(output, os.strerror(errno.EACCES))
+
+
+def _cannot_write(output: Path, why: str | None) -> UsageError:
+    return UsageError(f"{output} cannot be written: {why}", hint="choose another place with -o")
 
 
 def _path(name: str, report: Report) -> Path:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..build import lock as locks
 from ..build import lock_roots
 from ..display import layers, reasons, verdict
-from ..errors import BadArguments, CellError, CommandFailed, NoBase
+from ..errors import BadArguments, CellError, CommandFailed, LockBroken, NoBase
 from . import staleness
 
 if TYPE_CHECKING:
@@ -74,15 +74,23 @@ def write(made: Lock, notebook: Path) -> str:
     """Write the lock beside ``notebook``; in words, what it holds and what changed."""
     path = locks.path_of(notebook)
     text = made.to_text()
-    is_same = path.exists() and path.read_text(encoding="utf-8") == text
-    if not is_same:
-        draft = path.with_name(f".{path.name}.draft")
-        draft.write_text(text, encoding="utf-8")
-        draft.rename(path)
+    try:
+        is_same = path.exists() and path.read_bytes() == text.encode()
+        if not is_same:
+            draft = path.with_name(f".{path.name}.draft")
+            draft.write_text(text, encoding="utf-8")
+            draft.rename(path)
+    except OSError as error:
+        raise LockBroken(
+            f"{path.name} cannot be written: {error.strerror}",
+            hint="move away what is there, or make its folder writable, and lock again",
+        ) from error
     steps = [step for stage in made.stages.values() for step in stage.steps]
     count = sum(len(step.inputs) for step in steps)
     how = "is as it was" if is_same else "written"
-    return f"{path.name} {how}: {len(steps)} steps, {count} packages and files"
+    return (
+        f"{path.name} {how}: {len(steps)} step{'s' * (len(steps) != 1)}, {count} packages and files"
+    )
 
 
 def verify(command: Command, context: Context) -> None:
