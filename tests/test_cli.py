@@ -87,7 +87,7 @@ def test_an_output_in_a_missing_folder_is_refused_before_anything_runs(tmp_path)
     write_notebook(tmp_path / "x.ipynb", "1")
     done = command("run", "x.ipynb", "-o", "no/y.ipynb", cwd=tmp_path)
     assert done.returncode == 2
-    assert f"the folder {cli.folder}/no does not exist" in done.stderr
+    assert f"the folder {tmp_path}/no does not exist" in done.stderr
 
 
 def test_an_output_that_cannot_be_written_is_said_before_anything_runs(cli):
