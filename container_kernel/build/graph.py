@@ -65,9 +65,8 @@ def key_of(parts: Parts) -> str:
 
 def definition_key(definition: Mapping[str, object]) -> str:
     """The key of a base made from a definition in ``images/``."""
-    return key_of(
-        {"kind": "definition", "version": 1, "platform": os.uname().machine, **definition}
-    )
+    version, machine = MEANING["definition"], os.uname().machine
+    return key_of({"kind": "definition", "version": version, "platform": machine, **definition})
 
 
 def _net(text: str | None) -> str:

@@ -14,7 +14,7 @@ from ..record import record
 if TYPE_CHECKING:
     from ..runtime.mounts import Wish
 
-MEANING = {"build": 1, "apt": 2, "pip": 3, "npm": 3, "copy": 1, "download": 1}
+MEANING = {"definition": 2, "build": 1, "apt": 2, "pip": 3, "npm": 3, "copy": 1, "download": 1}
 
 
 @record

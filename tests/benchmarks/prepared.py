@@ -15,17 +15,21 @@ PYTHON = (*BASE, "%apt python3")
 IPYKERNEL = (*PYTHON, "%pip ipykernel")
 
 
+HOME = PLACE / "home"
+
+
 def use_own_store() -> None:
     """Everything that this process starts keeps its images apart from the user's."""
-    os.environ["CONTAINER_KERNEL_HOME"] = str(PLACE / "home")
+    os.environ["CONTAINER_KERNEL_HOME"] = str(HOME)
 
 
-def command(*words: str) -> str:
-    """Run ``container-kernel WORD…``; returns what it printed."""
+def command(*words: str, home: Path = HOME) -> str:
+    """Run ``container-kernel WORD…``, with the store in ``home``; returns what it printed."""
     use_own_store()
+    environ = {**os.environ, "CONTAINER_KERNEL_HOME": str(home)}
     argv = [sys.executable, "-m", "container_kernel", *words]
     PLACE.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=PLACE)
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=PLACE, env=environ)
     if done.returncode:
         raise RuntimeError(f"{argv} exited with {done.returncode}:\n{done.stderr}")
     return done.stdout
