@@ -95,13 +95,13 @@ def weight(text: str) -> int:
 
 
 def files(text: str) -> int:
-    """A number of open files with which a program can still start.
+    """A number of open files with which an OCI runtime can still set up the container.
 
     Raises:
         ValueError: it is something else.
     """
-    if not (text.isascii() and text.isdigit() and 16 <= int(text) < 2**31):
-        raise ValueError("a whole number from 16 on, such as 1024")
+    if not (text.isascii() and text.isdigit() and 64 <= int(text) < 2**31):
+        raise ValueError("a whole number from 64 on, such as 1024")
     return int(text)
 
 

@@ -117,10 +117,10 @@ def test_a_cell_has_its_time(kernel):
         ("--scratch 4m", "of 4 MiB of scratch", "--scratch 8m", "head -c 5m /dev/zero > /tmp/x"),
         ("--shm 1m", "of 1 MiB of /dev/shm", "--shm 2m", "head -c 2m /dev/zero > /dev/shm/x"),
         (
-            "--files 20",
-            "of 20 open files",
-            "--files 40",
-            'i=3; while [ $i -lt 30 ]; do eval "exec $i</dev/null" || exit 1; i=$((i+1)); done',
+            "--files 64",
+            "of 64 open files",
+            "--files 128",
+            'i=3; while [ $i -lt 80 ]; do eval "exec $i</dev/null" || exit 1; i=$((i+1)); done',
         ),
     ],
 )
@@ -156,7 +156,7 @@ def test_no_core_is_dumped_and_timers_and_queues_are_bounded(kernel):
         ("--cpus -1", "a number from 0.01"),
         ("--cpuset 0-4000", "processors as 0-1 or 0,2; here are"),
         ("--cpuset ,", "processors as 0-1"),
-        ("--files 3", "a whole number from 16 on"),
+        ("--files 63", "a whole number from 64 on"),
         ("--shm 1", "a size from 64k on"),
         ("--scratch 0", "a size from 64k on"),
         ("--io 0", "bytes a second such as 10m"),
