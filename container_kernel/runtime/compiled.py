@@ -44,9 +44,8 @@ class CompiledFilters:
         with suppress(OSError):  # then the next one is compiled, too
             program = (state / "seccomp.bpf").read_bytes()
             if program:
-                data = self._known[spec.pretend_ownership] = b2a_base64(
-                    program, newline=False
-                ).decode()
+                data = b2a_base64(program, newline=False).decode()
+                self._known[spec.pretend_ownership] = data
                 self._write(self._path(spec), f"{Digest.of(program)} {data}")
 
     def _read(self, spec: ContainerSpec) -> str | None:
@@ -68,8 +67,11 @@ class CompiledFilters:
         return self._folder / f"filter-{Digest.of(depends_on.encode()).hex[:32]}"
 
     def _write(self, path: Path, text: str) -> None:
-        draft = path.with_name(f".{path.name}-{os.urandom(4).hex()}")
-        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        """Whole or not at all, and nothing is left of a process that is killed meanwhile."""
+        fd = os.open(self._folder, os.O_TMPFILE | os.O_WRONLY, 0o600)
         with open(fd, "w", encoding="ascii") as file:
             file.write(text)
-        draft.rename(path)
+            file.flush()
+            path.unlink(missing_ok=True)  # what could not be read
+            # With a folder, Python calls linkat(2), which alone can follow.
+            os.link(f"/proc/self/fd/{fd}", path, src_dir_fd=fd, follow_symlinks=True)

@@ -115,9 +115,9 @@ class OciRuntime:
             sweeper.later(Traces(name, self.cgroup, leftovers).remove)
             raise
         container.context = spec.process.selinux
-        if self._is_crun:
-            self._compiled.learn(spec, self._state_dir / name)
         with container.deleted_on_failure():
+            if self._is_crun:
+                self._compiled.learn(spec, self._state_dir / name)
             self._holder.from_outside(container.pid, spec.limits, has_init=has_init)
             if self._is_crun and not self._is_rootless:  # which as root has lost this of our mount
                 mount_point.forbid_devices(container.pid)
