@@ -131,7 +131,7 @@ class ContainerSpec:
             "hostname": self.hostname,
             "mounts": [_mount(mount) for mount in (*self._system_mounts(), *self.mounts)],
             "linux": self._linux(held),
-            "annotations": {**self.annotations},
+            **({"annotations": {**self.annotations}} if self.annotations else {}),
         }
 
     def _system_mounts(self) -> tuple[Mount, ...]:

@@ -64,7 +64,7 @@ class CompiledFilters:
         host, program = os.uname(), os.stat(self._runtime)
         crun = (str(self._runtime), program.st_ino, program.st_size, program.st_mtime_ns)
         depends_on = json.dumps([rules, host.release, host.version, host.machine, crun])
-        return self._folder / f"filter-{Digest.of(depends_on.encode()).hex[:32]}"
+        return self._folder / f"filter.{Digest.of(depends_on.encode()).hex[:32]}"
 
     def _write(self, path: Path, text: str) -> None:
         """Whole or not at all, and nothing is left of a process that is killed meanwhile."""

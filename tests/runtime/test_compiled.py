@@ -45,7 +45,7 @@ def start(shared_store, rootfs):
         container = runtime.run(spec, init=False)
         try:
             folder, state = container._leftovers
-            told = json.loads((folder / "config.json").read_text())
+            told = {"annotations": {}} | json.loads((folder / "config.json").read_text())
             filter_ = state / "seccomp.bpf"
             return told, filter_.read_bytes() if filter_.exists() else None
         finally:
@@ -60,7 +60,7 @@ def kept(runtime):
     """The files in which compiled filters are kept; none at first."""
 
     def kept():
-        return sorted(runtime._run_dir.parent.glob("filter-*"))
+        return sorted(runtime._run_dir.parent.glob("filter.*"))
 
     for path in kept():
         path.unlink()
