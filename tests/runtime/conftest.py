@@ -14,6 +14,7 @@ from container_kernel.build.cancel import Cancel
 from container_kernel.build.events import StepLog
 from container_kernel.kernel.magics import build_items
 from container_kernel.runtime.relaxed import Relaxed
+from container_kernel.runtime.rootfs import Rootfs
 from container_kernel.runtime.wish import Wish
 from container_kernel.workbench import Workbench
 from tests.runtime import facts
@@ -96,3 +97,11 @@ def found(request, prober):
 def hostile(place, prober):
     """On each OCI runtime."""
     return Hostile(place, prober)
+
+
+@pytest.fixture
+def rootfs(host, shared_store, busybox):
+    """A busybox file system, mounted."""
+    rootfs = Rootfs(host, shared_store, busybox.chain_id)
+    yield rootfs
+    rootfs.discard()

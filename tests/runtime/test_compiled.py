@@ -9,17 +9,9 @@ from container_kernel.runtime import profile
 from container_kernel.runtime.bundle import ContainerSpec, Process
 from container_kernel.runtime.compiled import CompiledFilters
 from container_kernel.runtime.oci_runtime import OciRuntime
-from container_kernel.runtime.rootfs import Rootfs
 
 pytestmark = pytest.mark.privileged
 NAME = "run.oci.seccomp_bpf_data"
-
-
-@pytest.fixture
-def rootfs(host, shared_store, busybox):
-    rootfs = Rootfs(host, shared_store, busybox.chain_id)
-    yield rootfs
-    rootfs.discard()
 
 
 @pytest.fixture

@@ -19,21 +19,12 @@ from container_kernel.runtime import processes, profile, sealed, sweeper
 from container_kernel.runtime.bundle import ContainerSpec, Process
 from container_kernel.runtime.host import find_tool
 from container_kernel.runtime.limits import Limits
-from container_kernel.runtime.rootfs import Rootfs
 from tests.kernel.conftest import until
 
 pytestmark = pytest.mark.privileged
 FEW = Limits(pids=64)
 TWENTY = Limits(pids=20)
 BOMB = "for i in $(seq 100); do sleep 2 & done; echo"
-
-
-@pytest.fixture
-def rootfs(host, shared_store, busybox):
-    """A busybox file system, mounted."""
-    rootfs = Rootfs(host, shared_store, busybox.chain_id)
-    yield rootfs
-    rootfs.discard()
 
 
 @pytest.fixture
