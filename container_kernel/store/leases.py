@@ -93,7 +93,8 @@ class Leases:
             other.close()
         if self._file is not None:
             if self._path is not None:
-                self._path.unlink(missing_ok=True)
+                with suppress(OSError):  # whoever sweeps finds that nobody holds it
+                    self._path.unlink()
             os.close(self._file)
             self._file = self._path = None
             self._mine.clear()
