@@ -1,4 +1,4 @@
-"""Folders: removed with everything in them, or walked through, however deep."""
+"""Folders: removed with everything in them, walked through, however deep, and their room."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ def remove_tree(path: str | os.PathLike[str]) -> None:
         shutil.rmtree(path, ignore_errors=True)
     if os.path.isdir(path) and not os.path.islink(path):
         _remove_deep(path)
+
+
+def has_inodes(found: os.statvfs_result) -> bool:
+    """Whether a file system has room for another file's name; btrfs does not count them."""
+    return found.f_favail > 0 or found.f_files == 0
 
 
 def _remove_deep(path: str | os.PathLike[str]) -> None:

@@ -72,14 +72,7 @@ def _extract(path: Path, document: dict[str, Any], report: Report) -> int:
 def _write(path: Path, document: dict[str, Any]) -> None:
     """As Jupyter writes notebooks, so that nothing else in the file changes."""
     text = json.dumps(document, ensure_ascii=False, indent=1, sort_keys=True)
-    draft = path.with_name(f".{path.name}.draft")
-    try:
-        draft.write_text(text + "\n", encoding="utf-8")
-        draft.rename(path)
-    except OSError as error:
-        raise LockBroken(
-            f"{path.name} cannot be written: {error.strerror}", hint="make its folder writable"
-        ) from error
+    records.write_whole(path, text + "\n")
 
 
 def why(options: Options, report: Report) -> int:

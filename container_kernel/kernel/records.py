@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,23 +75,35 @@ def write(made: Lock, notebook: Path) -> str:
     """Write the lock beside ``notebook``; in words, what it holds and what changed."""
     path = locks.path_of(notebook)
     text = made.to_text()
+    is_new = write_whole(path, text)
+    steps = [step for stage in made.stages.values() for step in stage.steps]
+    count = sum(len(step.inputs) for step in steps)
+    how = "written" if is_new else "is as it was"
+    return (
+        f"{path.name} {how}: {len(steps)} step{'s' * (len(steps) != 1)}, {count} packages and files"
+    )
+
+
+def write_whole(path: Path, text: str) -> bool:
+    """Write a file beside a notebook, or that notebook, whole; False if it says that already.
+
+    Raises:
+        LockBroken: it cannot be written.
+    """
+    draft = path.with_name(f".{path.name}.draft")
     try:
-        is_same = path.exists() and path.read_bytes() == text.encode()
-        if not is_same:
-            draft = path.with_name(f".{path.name}.draft")
-            draft.write_text(text, encoding="utf-8")
-            draft.rename(path)
+        if path.exists() and path.read_bytes() == text.encode():
+            return False
+        draft.write_text(text, encoding="utf-8")
+        draft.rename(path)
+        return True
     except OSError as error:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
         raise LockBroken(
             f"{path.name} cannot be written: {error.strerror}",
             hint="move away what is there, or make its folder writable, and lock again",
         ) from error
-    steps = [step for stage in made.stages.values() for step in stage.steps]
-    count = sum(len(step.inputs) for step in steps)
-    how = "is as it was" if is_same else "written"
-    return (
-        f"{path.name} {how}: {len(steps)} step{'s' * (len(steps) != 1)}, {count} packages and files"
-    )
 
 
 def verify(command: Command, context: Context) -> None:

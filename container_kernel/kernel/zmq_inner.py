@@ -210,11 +210,14 @@ class ZmqInner(Inner):
         else:
             self.container.interrupt()
 
-    def _ask_behind(self, task: Task) -> None:
+    def _ask_behind(self, task: Task, unanswered: str = "") -> None:
         """Until there is an answer: an interrupt may hit the question, too."""
-        if self.task is task and self._progress.reply is None and not self.is_closed:
-            self._progress.question = self._send_hidden("shell", "kernel_info_request", {})
-            self.loop.call_later(_REPLY_PATIENCE_S, partial(self._ask_behind, task))
+        progress = self._progress
+        if self.task is not task or progress.question != unanswered or self.is_closed:
+            return
+        progress.question = self._send_hidden("shell", "kernel_info_request", {})
+        again = partial(self._ask_behind, task, progress.question)
+        self.loop.call_later(_REPLY_PATIENCE_S, again)
 
     def ask_to_end(self) -> None:
         """Ask for an orderly end, so that its exit handlers run."""

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from ..folders import has_inodes
 from ..record import record
 from .cgroup import CgroupParent, Counter, number_in
 from .limits import Limits
@@ -114,8 +115,7 @@ class Pressure:
             found = os.statvfs(place)
         except OSError:
             return None
-        has_inodes = found.f_favail > 0 or found.f_files == 0  # btrfs does not count them
-        return found.f_bavail if has_inodes else 0
+        return found.f_bavail if has_inodes(found) else 0
 
     def close(self) -> None:
         """Let go of the container's files."""

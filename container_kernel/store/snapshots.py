@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from .. import syscalls
 from ..errors import ALLOW_FILES, NO_MORE_FILES, StoreError
-from ..folders import remove_tree
+from ..folders import has_inodes, remove_tree
 from ..oci.digest import Digest, extend_chain
 from ..oci.idmap import IdMap
 from ..record import record
@@ -356,7 +356,7 @@ def cannot_write(folder: Path, error: OSError) -> StoreError:
 def _has_no_inodes(folder: Path) -> bool:
     with suppress(OSError):
         found = os.statvfs(folder)
-        return found.f_files > 0 and found.f_favail == 0 and found.f_bavail > 0
+        return found.f_bavail > 0 and not has_inodes(found)
     return False
 
 
