@@ -10,12 +10,10 @@ from functools import cache
 from pathlib import Path
 
 PLACE = Path(__file__).parents[2] / "build" / "bench"
+HOME = PLACE / "home"
 BASE = ("%base debian:bookworm",)
 PYTHON = (*BASE, "%apt python3")
 IPYKERNEL = (*PYTHON, "%pip ipykernel")
-
-
-HOME = PLACE / "home"
 
 
 def use_own_store() -> None:

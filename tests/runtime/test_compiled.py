@@ -19,7 +19,10 @@ def runtime(host):
     """As another process would have it: it knows nothing but what lies in the run folders."""
     if not host.runtime.path.name.startswith("crun"):
         pytest.skip("runc compiles each time: it has no way to be given a filter")
-    own = host.runtime
+    return anew(host.runtime)
+
+
+def anew(own):
     return OciRuntime(own.path, own._run_dir, is_rootless=own._is_rootless, cgroup=own.cgroup)
 
 
@@ -68,12 +71,9 @@ def test_the_second_container_is_given_what_the_first_was_compiled(runtime, star
     assert second["linux"]["seccomp"] == first["linux"]["seccomp"]  # for a crun that compiles anew
 
 
-def test_another_process_need_not_compile_either(host, runtime, start, kept):
+def test_another_process_need_not_compile_either(runtime, start, kept):
     _, compiled = start(runtime)
-    other = OciRuntime(
-        runtime.path, runtime._run_dir, is_rootless=runtime._is_rootless, cgroup=runtime.cgroup
-    )
-    told, given = start(other)
+    told, given = start(anew(runtime))
     assert NAME in told["annotations"]
     assert compiled == given
     assert [path.stat().st_mode & 0o777 for path in kept()] == [0o600]
@@ -84,10 +84,7 @@ def test_a_filter_that_is_not_whole_is_not_used(runtime, start, kept):
     (path,) = kept()
     for damage in (b"", path.read_bytes()[:-12], b"x" + path.read_bytes()[1:], os.urandom(99)):
         path.write_bytes(damage)
-        fresh = OciRuntime(
-            runtime.path, runtime._run_dir, is_rootless=runtime._is_rootless, cgroup=runtime.cgroup
-        )
-        told, given = start(fresh)
+        told, given = start(anew(runtime))
         assert NAME not in told["annotations"]
         assert given == compiled
 
@@ -98,10 +95,7 @@ def test_other_rules_are_another_filter(runtime, start, kept, monkeypatch):
     harsher["syscalls"].append({"names": ["sync"], "action": "SCMP_ACT_ERRNO"})
     harsher["syscalls"][0]["names"].remove("sync")
     monkeypatch.setattr(profile, "seccomp", lambda **_: harsher)
-    fresh = OciRuntime(
-        runtime.path, runtime._run_dir, is_rootless=runtime._is_rootless, cgroup=runtime.cgroup
-    )
-    told, other = start(fresh)
+    told, other = start(anew(runtime))
     assert NAME not in told["annotations"]
     assert other != compiled
     assert len(kept()) == 2
