@@ -39,11 +39,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .oci.digest import Digest
 
-NO_MORE_FILES = (errno.EMFILE, errno.ENFILE)
-"""The numbers of an OSError where this process, or this host, has too many files open."""
-ALLOW_FILES = "close some kernels, or allow this process more open files: ulimit -n 1024"
-"""What to do about it."""
-
 
 class ContainerKernelError(Exception):
     """Base class. ``hint`` is one imperative line the user can act on."""
@@ -276,3 +271,16 @@ class IndexDamaged(StoreError):
 
     def __init__(self, path: object, why: str) -> None:
         super().__init__(f"{path} is damaged: {why}")
+
+
+def out_of_files(error: OSError, what: str = "") -> HostError | None:
+    """In words, if ``error`` is that this process, or this host, has too many files open.
+
+    That is no fault of the file it could not open. ``what`` could not be done because of it.
+    """
+    if error.errno not in (errno.EMFILE, errno.ENFILE):
+        return None
+    return HostError(
+        f"{what or error.filename or 'this cannot be done'}: {error.strerror}",
+        hint="close some kernels, or allow this process more open files: ulimit -n 1024",
+    )

@@ -30,7 +30,7 @@ from .runtime.live import Live
 from .runtime.lives import Lives
 from .runtime.namespace import Namespace
 from .runtime.session import Session
-from .store.snapshots import disk_errors
+from .store.disk import disk_errors
 from .store.store import Store
 
 if TYPE_CHECKING:

@@ -1,6 +1,7 @@
 """What this process has open, and a process that may open few files more."""
 
 import contextlib
+import itertools
 import os
 import resource
 from collections.abc import Callable, Iterator
@@ -12,8 +13,12 @@ def limited() -> Iterator[Callable[[int], None]]:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
 
     def few_files(more: int) -> None:
-        already = len(os.listdir("/proc/self/fd"))
-        resource.setrlimit(resource.RLIMIT_NOFILE, (already + more, before[1]))
+        """The limit is one on numbers, of which some are free between those in use."""
+        listed = os.listdir("/proc/self/fd")  # which has a number itself, for as long as it takes
+        used = {int(fd) for fd in listed if os.path.lexists(f"/proc/self/fd/{fd}")}
+        free = (number for number in itertools.count() if number not in used)
+        limit = next(itertools.islice(free, more, None))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, before[1]))
 
     try:
         yield few_files

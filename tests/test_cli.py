@@ -99,6 +99,18 @@ def test_an_output_that_cannot_be_written_is_said_before_anything_runs(cli):
     assert not (cli.folder / "ran").exists()
 
 
+@pytest.mark.privileged
+@pytest.mark.parametrize("files", range(6, 12))
+def test_row_38_a_command_with_few_files_says_so(cli, files):
+    argv = [sys.executable, "-m", "container_kernel", "store", "check", "--full"]
+    limited = ["prlimit", f"--nofile={files}", "--", *argv]
+    done = subprocess.run(limited, cwd=cli.folder, capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 3)
+    if done.returncode:
+        assert "Too many open files\nhint: close some kernels" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_parameters_need_a_tagged_cell(tmp_path):
     pytest.importorskip("papermill", reason="papermill is not installed")
     write_notebook(tmp_path / "x.ipynb", "1")

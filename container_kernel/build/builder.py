@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from ..errors import ContainerKernelError
 from ..oci.digest import Digest
-from ..store.snapshots import Active, disk_errors
+from ..store.disk import disk_errors
+from ..store.snapshots import Active
 from .cancel import Cancel
 from .events import About, Event, Image, Layer, OnEvent, StepFailed, StepStarted
 from .progress import Progress

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from ..errors import ContainerKernelError
 from ..oci.digest import Digest, extend_chain
 from ..store import layer as layers
-from ..store.snapshots import Snapshot, disk_errors
+from ..store.disk import disk_errors
+from ..store.snapshots import Snapshot
 from . import settings
 from .cancel import Cancel
 from .events import About, Image, Layer, OnEvent, Watch

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from ..errors import ContainerKernelError
+from ..errors import ContainerKernelError, out_of_files
 from .arguments import parser
 from .report import Report
 
@@ -35,3 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 1
+    except OSError as error:
+        host_error = out_of_files(error)
+        if host_error is None:
+            raise
+        report.error(host_error)
+        return host_error.process_exit_code

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from ..errors import ContainerKernelError
+from ..errors import ContainerKernelError, out_of_files
 from .front import Front, Request
 from .loop import lines_of
 from .wire import Dict, date
@@ -107,6 +107,8 @@ def describe(error: BaseException) -> Dict:
 
     What the user can mend is its message and what to do, without our traceback.
     """
+    if isinstance(error, OSError):
+        error = out_of_files(error) or error
     name = type(error).__name__
     if isinstance(error, ContainerKernelError):
         message = error.message

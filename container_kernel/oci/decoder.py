@@ -18,7 +18,7 @@ import stat
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from ..errors import ImageError, StoreError
+from ..errors import ContainerKernelError, ImageError, StoreError, out_of_files
 from . import tar_header as tar
 from .changeset import OPAQUE_MARK, WHITEOUT_PREFIX, Size
 from .idmap import IdMap
@@ -264,7 +264,9 @@ def _lstat(here: int, name: bytes) -> os.stat_result | None:
     return None
 
 
-def _failure(entry: Entry, error: OSError) -> ImageError | StoreError:
+def _failure(entry: Entry, error: OSError) -> ContainerKernelError:
+    if host_error := out_of_files(error, f"no layer entry {entry.shown}"):
+        return host_error
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StoreError(
             f"no space left for layer entry {entry.shown}",

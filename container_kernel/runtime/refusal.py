@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from ..errors import ALLOW_FILES, NO_MORE_FILES, HostError, RuntimeFailed
+from ..errors import HostError, RuntimeFailed, out_of_files
 
 _Given = ParamSpec("_Given")
 _Made = TypeVar("_Made")
@@ -52,10 +52,10 @@ def of_the_host(start: Callable[_Given, _Made]) -> Callable[_Given, _Made]:
         try:
             return start(*args, **kwargs)
         except OSError as error:
-            is_full = error.errno in NO_MORE_FILES
-            raise HostError(
-                f"no container can be started: {error.strerror}",
-                hint=ALLOW_FILES if is_full else "`container-kernel doctor` shows what is missing",
+            what = "no container can be started"
+            raise out_of_files(error, what) or HostError(
+                f"{what}: {error.strerror}",
+                hint="`container-kernel doctor` shows what is missing",
             ) from error
 
     return told

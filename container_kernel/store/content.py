@@ -12,20 +12,20 @@ A blob that was put, or that `has` saw, stays while this process lives: ``hold``
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import io
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import syscalls
-from ..errors import BlobDamaged, BlobNotFound, ImageError, StoreError
+from ..errors import BlobDamaged, BlobNotFound, ImageError, StoreError, out_of_files
 from ..oci.digest import Digest
 from ..record import record
+from .disk import disk_errors
 from .leases import folder_lock, is_locked
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 _CHUNK_BYTES = 1 << 20
 _OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 @record
@@ -84,7 +83,7 @@ class ContentStore:
             if self._holds(digest, source):
                 return Blob(digest, len(source))
             source = io.BytesIO(source)
-        with _disk_errors(self.root):
+        with disk_errors(self.root):
             return self._write(source, expected, size)
 
     def open(self, digest: Digest) -> io.BufferedReader:
@@ -93,13 +92,14 @@ class ContentStore:
         Raises:
             BlobNotFound: no such blob.
             StoreError: something that is not a plain file has its name.
+            HostError: this process can open no more files.
         """
         try:
             fd = syscalls.regular(os.open(self.path(digest), _OPEN))
         except FileNotFoundError:
             raise BlobNotFound(digest) from None
         except OSError as error:
-            raise _not_a_blob(digest) from error
+            raise out_of_files(error) or _not_a_blob(digest) from error
         return os.fdopen(fd, "rb")
 
     def read(self, digest: Digest, *, limit: int = 4 << 20) -> bytes:
@@ -231,19 +231,6 @@ class ContentStore:
 def lease(digest: Digest) -> str:
     """What a lease calls the blob."""
     return f"blob {digest}"
-
-
-@contextmanager
-def _disk_errors(root: Path) -> Iterator[None]:
-    """Turn a disk's refusal into words."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _FULL:
-            hint = f"free space on the volume that holds {root}, then run it again"
-            raise StoreError(f"no space left for the store in {root}", hint=hint) from error
-        hint = "look at that disk (dmesg), or set CONTAINER_KERNEL_HOME to a folder on another"
-        raise StoreError(f"the store in {root} cannot be written: {error}", hint=hint) from error
 
 
 def _copy(source: Stream, out: io.FileIO, size: int | None) -> Blob:

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from ..errors import StoreError
 from ..oci.idmap import IdMap
+from .disk import disk_errors
 from .leases import folder_lock
-from .snapshots import disk_errors
 
 VERSION = 2
 _RECORD = "store.json"

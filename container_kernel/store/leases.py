@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from .disk import disk_errors
+
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _READERS = "readers"
 _MANY = 16
@@ -43,7 +45,7 @@ class Leases:
         """Keep ``name`` from now on; False when it was kept before. Look for the thing after it."""
         if name in self._mine:
             return False
-        with folder_lock(self.folder, fcntl.LOCK_SH):
+        with disk_errors(self.folder), folder_lock(self.folder, fcntl.LOCK_SH):
             if self._file is None:
                 self._path = self.folder / os.urandom(8).hex()
                 flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC

@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from .snapshots import cannot_write
+from .disk import cannot_write
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -16,22 +16,22 @@ leased. On a file system that cannot be written, active snapshots lie in memory:
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import syscalls
-from ..errors import ALLOW_FILES, NO_MORE_FILES, StoreError
-from ..folders import has_inodes, remove_tree
+from ..errors import StoreError
+from ..folders import remove_tree
 from ..oci.digest import Digest, extend_chain
 from ..oci.idmap import IdMap
 from ..record import record
 from . import layer
 from .aside import set_aside
+from .disk import cannot_write, disk_errors
 from .layer import Snapshot as Snapshot
 from .leases import Leases, folder_lock
 
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from .trees import Examine
 
 _SHORT = 12
-_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP)  # as some network file systems say
 
 
 @record(frozen=False)
@@ -330,43 +329,6 @@ def _remove_tree(path: Path) -> None:
         path.unlink(missing_ok=True)
         return
     remove_tree(path)
-
-
-def cannot_write(folder: Path, error: OSError) -> StoreError:
-    """What the user is told when the disk refused."""
-    if error.errno in _NO_LOCKS:
-        return StoreError(
-            f"the file system of {error.filename or folder} cannot lock files",
-            hint="set CONTAINER_KERNEL_HOME to a folder on a local disk",
-        )
-    if error.errno in NO_MORE_FILES:
-        return StoreError(
-            f"cannot open {error.filename or folder}: {error.strerror}",
-            hint=ALLOW_FILES,
-        )
-    elsewhere = "or set CONTAINER_KERNEL_HOME to a folder you can write"
-    hint = f"free space there, {elsewhere}"
-    if error.errno == errno.EDQUOT:
-        hint = f"it is what you are granted there: remove files, have it raised, {elsewhere}"
-    elif error.errno == errno.ENOSPC and _has_no_inodes(folder):
-        hint = f"not space ran out there, but inodes: remove files (`df -i` counts), {elsewhere}"
-    return StoreError(f"cannot write {error.filename or folder}: {error.strerror}", hint=hint)
-
-
-def _has_no_inodes(folder: Path) -> bool:
-    with suppress(OSError):
-        found = os.statvfs(folder)
-        return found.f_bavail > 0 and not has_inodes(found)
-    return False
-
-
-@contextmanager
-def disk_errors(folder: Path) -> Iterator[None]:
-    """Make whatever the disk refuses meanwhile a `StoreError` about ``folder``."""
-    try:
-        yield
-    except OSError as error:
-        raise cannot_write(folder, error) from error
 
 
 def _sync_all(path: Path) -> None:

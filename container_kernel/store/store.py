@@ -17,12 +17,13 @@ from ..oci.idmap import IdMap
 from ..oci.spec import Descriptor, ImageConfig, Manifest, MediaType
 from . import layer
 from .content import ContentStore
+from .disk import disk_errors
 from .folder import open_folder
 from .index import Index
 from .places import DOWNLOADS
 from .rebuild import open_index, rebuild
 from .shelf import Shelf
-from .snapshots import Snapshot, disk_errors
+from .snapshots import Snapshot
 
 if TYPE_CHECKING:
     from .kept import Kept

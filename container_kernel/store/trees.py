@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from ..errors import ImageError, StoreError
+from ..errors import ImageError, StoreError, out_of_files
 from ..folders import walk
 from ..oci import tar_header as tar
 from ..oci.changeset import tree_digest
@@ -61,6 +61,8 @@ def examine(snapshot: Snapshot, *, idmap: IdMap, userxattr: bool) -> list[Change
             return []
         return _changes(snapshot, keeper.headers, idmap, userxattr)
     except (OSError, StoreError, ImageError) as error:
+        if isinstance(error, OSError) and (host_error := out_of_files(error)):
+            raise host_error from error  # which tells nothing of the tree
         return [Change(CONTENT, "", now=f"cannot be read: {error}")]
 
 

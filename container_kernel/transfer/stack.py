@@ -18,7 +18,7 @@ from ..errors import ImageError
 from ..oci.digest import Digest, extend_chain
 from ..oci.spec import Descriptor
 from ..record import record
-from ..store.snapshots import disk_errors
+from ..store.disk import disk_errors
 from .box import Box
 from .compression import NONE
 from .unpack import check_layer

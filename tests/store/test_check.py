@@ -1,5 +1,7 @@
 """Damage done on purpose, one thing at a time: named, with who needs it; mended without loss."""
 
+import contextlib
+import gc
 import os
 import shutil
 import sqlite3
@@ -9,13 +11,15 @@ from contextlib import closing
 import pytest
 
 from container_kernel.build.imported import guard
-from container_kernel.errors import BlobDamaged, StoreError
+from container_kernel.errors import BlobDamaged, HostError, StoreError
 from container_kernel.oci.digest import Digest
 from container_kernel.store import repair as repairs
 from container_kernel.store.check import DAMAGES, check
 from container_kernel.store.reach import Reach
+from container_kernel.store.trees import examine
 from container_kernel.transfer.archive import save
 from container_kernel.transfer.restore import examine_imported, restore
+from tests.few_files import limited, opened
 from tests.store.whole import Whole, flip, wait_for_a_tick
 
 pytestmark = pytest.mark.privileged
@@ -41,6 +45,33 @@ def checked(whole, full=True):
 def test_a_whole_store_has_nothing_wrong(whole):
     assert checked(whole, full=False) == []
     assert checked(whole) == []
+
+
+@pytest.mark.parametrize("more", range(4))
+def test_row_38_where_files_run_out_nothing_is_called_damaged(whole, more):
+    """Neither by who looks alone, nor beside threads that took the last files meanwhile."""
+    store = whole.store
+    before = opened()
+    with limited() as few_files:
+        few_files(more)
+        with none_left():
+            assert store.content.verify(whole.one)
+        with none_left():
+            found = examine(whole.base, idmap=store.idmap, userxattr=store.userxattr)
+            assert found == []
+        with none_left():
+            assert checked(whole) == []
+    gc.collect()
+    assert opened() <= before
+
+
+@contextlib.contextmanager
+def none_left():
+    """It works, or the reason is that no more files can be opened."""
+    try:
+        yield
+    except (HostError, OSError) as error:
+        assert "Too many open files" in str(error)
 
 
 def blob(which):

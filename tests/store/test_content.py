@@ -161,7 +161,7 @@ def test_a_full_disk_is_named_and_loses_nothing(tmp_path):
     try:
         content = ContentStore(tmp_path / "store")
         content.put(b"hello")
-        with pytest.raises(StoreError, match=r"no space left.*\nhint: free space"):
+        with pytest.raises(StoreError, match=r"No space left(?s:.*)hint: free space"):
             content.put(io.BytesIO(bytes(5 << 20)))
         assert leftovers(content) == []
         assert content.read(HELLO) == b"hello"
@@ -186,6 +186,6 @@ except StoreError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "cannot be written" in done.stdout
+    assert "cannot write" in done.stdout
     assert [blob.digest for blob in content.walk()] == [HELLO]
     assert leftovers(content) == []
