@@ -49,6 +49,8 @@ _SYMLINK = b"l"
 _SPECIAL = b"s"
 _WHITEOUT = b"w"
 
+_Xattrs = dict[bytes, bytes] | None
+
 
 @record
 class Size:
@@ -84,17 +86,21 @@ def encode(
     idmap: IdMap,
     userxattr: bool,
     clamp: Clamp | None = None,
+    for_overlay: bool = False,
 ) -> Size:
     """Write the tar of ``tree`` to ``sink`` in pieces; each piece is valid during its call only.
 
     Nothing may write to ``tree`` meanwhile. ``userxattr`` says which names overlayfs uses there.
+    With ``for_overlay`` what is removed is said as overlayfs says it, root's and any user's: what
+    the tar is unpacked to can be mounted on what lies below it.
 
     Raises:
         ImageError: a name that OCI reserves for whiteouts, or one that no tar can hold.
         StoreError: the tree was made by an overlay with ``redirect_dir`` or ``metacopy``, or it
             changed while it was read.
     """
-    return _Encoder(TarWriter(sink), idmap, userxattr, clamp).run(tree)
+    encoder = _ForOverlay if for_overlay else _Encoder
+    return encoder(TarWriter(sink), idmap, userxattr, clamp).run(tree)
 
 
 def tree_digest(
@@ -137,7 +143,7 @@ class _Encoder:
         try:
             self._device = os.fstat(folder).st_dev
             if self._xattrs(folder, b".")[1]:
-                self._mark(OPAQUE_MARK)
+                self._opaque_root()
             # The stack holds what is left to do in each folder above; only `folder` is open.
             stack = [(b"", iter(_listing(folder, b"")))]
             while stack:
@@ -159,9 +165,8 @@ class _Encoder:
     def _folder(self, fd: int, path: bytes) -> Iterator[bytes]:
         info = os.fstat(fd)
         xattrs, is_opaque = self._xattrs(fd, path)
-        self._entry(path, tar.DIRECTORY, info, self._mtime(info, fd), xattrs=xattrs)
-        if is_opaque:
-            self._mark(path + OPAQUE_MARK)
+        write = self._opaque_folder if is_opaque else self._plain_folder
+        write(path, info, self._mtime(info, fd), xattrs)
         # Whatever is mounted there is not the image's.
         return iter(_listing(fd, path) if info.st_dev == self._device else ())
 
@@ -169,7 +174,7 @@ class _Encoder:
         if not kind:
             self._file(folder, path, name)
         elif kind == _WHITEOUT:
-            self._mark(path)
+            self._whiteout(path)
         else:
             self._special(folder, path, name)
 
@@ -218,7 +223,7 @@ class _Encoder:
             os.utime(target, ns=times, dir_fd=folder, follow_symlinks=False)
         return self._clamp.epoch
 
-    def _xattrs(self, fd: int, path: bytes) -> tuple[dict[bytes, bytes] | None, bool]:
+    def _xattrs(self, fd: int, path: bytes) -> tuple[_Xattrs, bool]:
         """The attributes to write, and whether this folder is opaque."""
         names = _list_xattrs(fd)
         if not names:
@@ -244,6 +249,21 @@ class _Encoder:
             image_id = self._image_ids[disk_id] = self._idmap.to_image(disk_id)
         return image_id
 
+    def _plain_folder(self, path: bytes, info: os.stat_result, mtime: int, xattrs: _Xattrs) -> None:
+        self._entry(path, tar.DIRECTORY, info, mtime, xattrs=xattrs)
+
+    def _opaque_folder(
+        self, path: bytes, info: os.stat_result, mtime: int, xattrs: _Xattrs
+    ) -> None:
+        self._plain_folder(path, info, mtime, xattrs)
+        self._mark(path + OPAQUE_MARK)
+
+    def _opaque_root(self) -> None:
+        self._mark(OPAQUE_MARK)
+
+    def _whiteout(self, path: bytes) -> None:
+        self._mark(path)
+
     def _mark(self, path: bytes) -> None:
         self._entries += 1
         self._writer.write(tar.header(path, tar.FILE, mode=_MARK_MODE))
@@ -258,7 +278,7 @@ class _Encoder:
         size: int = 0,
         link: bytes = b"",
         device: tuple[int, int] = (0, 0),
-        xattrs: dict[bytes, bytes] | None = None,
+        xattrs: _Xattrs = None,
     ) -> None:
         self._entries += 1
         self._writer.write(
@@ -277,6 +297,26 @@ class _Encoder:
         )
 
 
+class _ForOverlay(_Encoder):
+    """Writes what is removed as the overlays of root and of users read it."""
+
+    def _opaque_folder(
+        self, path: bytes, info: os.stat_result, mtime: int, xattrs: _Xattrs
+    ) -> None:
+        self._plain_folder(path, info, mtime, {**(xattrs or {}), **_OPAQUE})
+
+    def _opaque_root(self) -> None:
+        """A tar has no entry for its own root that tools would read."""
+        raise StoreError("the layer replaces all below it, which its tar cannot say to an overlay")
+
+    def _whiteout(self, path: bytes) -> None:
+        self._entries += 1
+        folder, _, name = path.rpartition(b"/")
+        gone = folder + b"/" * bool(folder) + name.removeprefix(WHITEOUT_PREFIX)
+        self._writer.write(tar.header(gone, tar.CHAR_DEVICE, mode=0))
+
+
+_OPAQUE = {overlay_name("opaque", userxattr=user).encode(): b"y" for user in (False, True)}
 _REFUSED_FEATURES = ("redirect", "metacopy")
 _KINDS = {
     stat.S_IFLNK: tar.SYMLINK,

@@ -6,8 +6,9 @@ gives the same bytes, so a slug has a known SHA-256.
 
     file system, padded to 4096 bytes | image config | its length (8 bytes) | mark (16 bytes)
 
-The slug of a layer has the layer as it lies in the store, with overlayfs's own marks for what it
-removes. It is mounted on the layers below it, which its config names and the store must have.
+The slug of a layer says what it removes as overlayfs does, root's and any user's, and is the same
+whoever makes it. It is mounted on the layers below it, which its config names and the store must
+have.
 
 A slug is read by the host kernel, which trusts file systems more than it should: mount only those
 whose maker or digest is known. ``PATH@sha256:…`` is checked before it is mounted.
@@ -76,13 +77,15 @@ def make(
     config = store.image_config(store.manifest(image))
     draft = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     try:
+        if format == EROFS:
+            _check_owners(store)
         if layer:
             config = _up_to(config, layer)
             _make_layer(store, config, draft, format)
         else:
             with _merged(store, config) as root:
                 if format == SQUASHFS:
-                    _make_squashfs(store, root, draft)
+                    _make_squashfs(store, root, draft, for_overlay=False)
                 else:
                     _make_erofs(store, root, draft, image)
         with draft.open("r+b") as file:
@@ -110,34 +113,47 @@ def _up_to(config: ImageConfig, layer: int) -> ImageConfig:
 
 
 def _make_layer(store: Store, config: ImageConfig, draft: Path, format: str) -> None:
-    """From the layer's own folder: owners and marks are those on this disk."""
     whole = store.image_chain(config)
     tree = store.snapshots.chain(whole)[-1].path
-    if format == EROFS:
-        _make_erofs(store, tree, draft, whole)
+    if format == SQUASHFS:
+        _make_squashfs(store, tree, draft, for_overlay=True)
         return
-    _check_ids(store, "a slug of a layer", "make one of the whole image")
-    options = "-noappend -quiet -no-progress -mkfs-time 0 -root-time 0 -comp zstd"
-    argv = [str(_tool("mksquashfs", SQUASHFS)), str(tree), str(draft), *options.split()]
-    done = subprocess.run(argv, capture_output=True, check=False, env={})
-    _check(done.returncode, done.stderr, "mksquashfs")
+    # mkfs.erofs reads no tar, and the folder of the layer has marks and times of this store's own.
+    with _folder(store) as place:
+        plain, target = place / "layer.sqfs", place / "root"
+        _make_squashfs(store, tree, plain, for_overlay=True)
+        target.mkdir()
+        _mount(plain, target, SQUASHFS, is_root=not store.userxattr)
+        try:
+            _make_erofs(store, target, draft, whole)
+        finally:
+            overlay.unmount(target)
 
 
-def _check_ids(store: Store, what: str, else_: str) -> None:
+def _check_owners(store: Store) -> None:
     if not store.idmap.is_identity:
         raise HostError(
-            f"{what} would have this user's ids instead of the image's",
-            hint=f"make it as root, or {else_}",
+            "an EROFS slug would have this user's ids instead of the image's",
+            hint="make it as root, or make a SquashFS: --format sqfs",
         )
+
+
+@contextmanager
+def _folder(store: Store) -> Iterator[Path]:
+    """A folder for as long as a slug is made."""
+    place = Path(mkdtemp(prefix=".slug-", dir=store.home))
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 @contextmanager
 def _merged(store: Store, config: ImageConfig) -> Iterator[Path]:
     """All layers of an image as one tree, mounted for a while."""
     layers = store.snapshots.chain(store.image_chain(config))
-    place = Path(mkdtemp(prefix=".slug-", dir=store.home))
-    empty, target = place / "empty", place / "root"
-    try:
+    with _folder(store) as place:
+        empty, target = place / "empty", place / "root"
         empty.mkdir()
         target.mkdir()
         paths = [empty, *(layer.path for layer in layers)]
@@ -147,11 +163,9 @@ def _merged(store: Store, config: ImageConfig) -> Iterator[Path]:
             yield target
         finally:
             overlay.unmount(target)
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
 
 
-def _make_squashfs(store: Store, root: Path, draft: Path) -> None:
+def _make_squashfs(store: Store, root: Path, draft: Path, *, for_overlay: bool) -> None:
     """From a tar of ours: owners are the image's, whatever they are on this disk."""
     options = f"-tar -noappend -quiet -no-progress -comp zstd -Xcompression-level {_ZSTD_LEVEL}"
     fixed = "-root-mode 755 -root-uid 0 -root-gid 0"
@@ -166,7 +180,8 @@ def _make_squashfs(store: Store, root: Path, draft: Path) -> None:
     assert making.stdin is not None
     try:
         with making.stdin as tar:
-            encode(root, tar.write, idmap=store.idmap, userxattr=store.userxattr)
+            idmap, userxattr = store.idmap, store.userxattr
+            encode(root, tar.write, idmap=idmap, userxattr=userxattr, for_overlay=for_overlay)
     except BrokenPipeError:
         pass  # it ended early, and says why
     except BaseException:
@@ -181,24 +196,37 @@ def _make_squashfs(store: Store, root: Path, draft: Path) -> None:
 def _newest(root: Path) -> int:
     """The latest time in the tree: what a tool sets to "now" becomes that, and nothing else.
 
+    That of a whiteout is when it was made here, and no part of the image.
     mksquashfs has no other way to give the root folder of a tar a time (4.5.1 takes -root-time and
     forgets it).
     """
     found = 0.0
     for folder, _, names in os.walk(root):
         for name in names if folder == os.fspath(root) else (".", *names):
-            found = max(found, os.lstat(os.path.join(folder, name)).st_mtime)
+            info = os.lstat(os.path.join(folder, name))
+            if not (stat.S_ISCHR(info.st_mode) and info.st_rdev == 0):
+                found = max(found, info.st_mtime)
     return min(int(found), 0xFFFFFFFF)
 
 
 def _make_erofs(store: Store, root: Path, draft: Path, digest: Digest) -> None:
-    _check_ids(store, "an EROFS slug", "make a SquashFS of the whole image: --format sqfs")
     name = str(uuid.uuid5(uuid.NAMESPACE_OID, str(digest)))
     options = ["-zlz4", "--preserve-mtime", f"-U{name}", "--quiet"]
+    if not _has_attributes(root):
+        options.append("-x-1")  # or it asks for them, and fails
     argv = [str(_tool("mkfs.erofs", EROFS)), *options, str(draft), str(root)]
     made_at = {"SOURCE_DATE_EPOCH": str(_newest(root))}  # later times would be set to it
     done = subprocess.run(argv, capture_output=True, check=False, env=made_at)
     _check(done.returncode, done.stderr, "mkfs.erofs")
+
+
+def _has_attributes(root: Path) -> bool:
+    """False in a SquashFS none of whose files has any."""
+    try:
+        os.listxattr(root)
+    except OSError:
+        return False
+    return True
 
 
 def _tool(name: str, format: str) -> Path:
@@ -264,11 +292,6 @@ def attach(host: Host, store: Store, reference: str, directory: Path) -> Slug:
 
 def _below(store: Store, config: ImageConfig, name: str) -> Digest | None:
     """What the layer of a slug stands on, which stays in the store meanwhile."""
-    if store.userxattr:
-        raise HostError(
-            f"{name} is a slug of one layer, whose marks only root's overlays read",
-            hint="use one of the whole image",
-        )
     below = config.diff_ids[:-1]
     return store.snapshots.chain(chain_id(below))[-1].chain_id if below else None
 
