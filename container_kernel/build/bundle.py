@@ -30,7 +30,6 @@ from ..transfer.outgoing import Write
 from ..transfer.source import Source, open_source
 from .definition import definitions
 from .events import Image
-from .graph import definition_key
 from .inputs import Entry, Folder
 from .journal import Journal
 from .lock import checked
@@ -175,7 +174,7 @@ def _names(starts: Mapping[str, Image], place: Place) -> dict[str, Any]:
     for name, image in starts.items():
         definition = definitions(place.definitions, mentioning=name).get(name)
         if definition:
-            keys[definition_key(definition.values)] = str(image.chain_id)
+            keys[definition.key] = str(image.chain_id)
         elif not is_path(name) and "sha256:" not in name:
             tags[name] = str(image.digest)
     return {"bases": keys, "tags": tags}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..errors import CellError
 from ..record import record
+from .graph import definition_key
 
 
 @record
@@ -18,6 +19,11 @@ class Definition:
     name: str
     kind: str
     values: Mapping[str, object]
+
+    @functools.cached_property
+    def key(self) -> str:
+        """What a base made from it is found by."""
+        return definition_key(self.values)
 
     @property
     def epoch(self) -> int:

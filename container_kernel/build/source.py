@@ -21,7 +21,6 @@ from ..runtime.bundle import DEFAULT_PATH
 from ..store.snapshots import Snapshot
 from .cancel import Cancel
 from .definition import Definition, definitions
-from .graph import definition_key
 from .journal import Journal, base_key
 from .progress import Progress
 from .solve import layer_of
@@ -54,6 +53,7 @@ class Bases:
         self._registries = registries
         self._journal = Journal(place.store.home)
         self._images: dict[Digest, Progress] = {}
+        self._firsts: dict[str, Progress] = {}
 
     def cached(self, reference: str, locked: LockedStage | None = None) -> Progress | None:
         """The base, if nothing must be made, loaded or built for it; the locked one, if any."""
@@ -126,14 +126,17 @@ class Bases:
         return Progress(config, manifest.layers, layers, epoch_of(config))
 
     def _bootstrapped(self, definition: Definition, locked: LockedStage | None) -> Progress | None:
-        hit = self._store.index.find_layer(definition_key(definition.values))
+        hit = self._store.index.find_layer(definition.key)
         chain_id, seconds = (hit.chain_id, hit.seconds) if hit else (None, 0.0)
         if locked and self._was_made(locked.base_digest):
             chain_id = locked.base_digest
         snapshot = self._store.snapshots.get(chain_id) if chain_id else None
         if snapshot is None or (locked and locked.base_inputs and chain_id != locked.base_digest):
             return None
-        return _first(definition, snapshot, seconds, cached=True)
+        name = f"{definition.key} {chain_id}"
+        if name not in self._firsts:
+            self._firsts[name] = _first(definition, snapshot, seconds, cached=True)
+        return self._firsts[name]
 
     def _was_made(self, chain_id: Digest) -> bool:
         """Whether this store has bootstrapped that layer, by the definition it had then."""
@@ -150,7 +153,7 @@ class Bases:
         from . import bootstrap  # with what unpacks, for the first time only
         from .execute import freeze
 
-        key = definition_key(definition.values)
+        key = definition.key
 
         def wait() -> None:
             cancel.pause(0.1)

@@ -47,7 +47,7 @@ class Blob:
 class ContentStore:
     """Blobs under ``root``. Every operation may run in several processes at once."""
 
-    def __init__(self, root: Path, hold: Callable[[str], object] = lambda name: None) -> None:
+    def __init__(self, root: Path, hold: Callable[[str], bool] = lambda name: True) -> None:
         self.root = root
         self._hold = hold
         self._blobs = root / "blobs" / "sha256"
@@ -134,12 +134,13 @@ class ContentStore:
 
     def has(self, digest: Digest) -> bool:
         """True when the blob is there; its bytes are not looked at. It then stays."""
-        self._hold(lease(digest))
+        is_new = self._hold(lease(digest))
         path = self.path(digest)
         if not path.is_file():
             return False
-        with suppress(OSError):
-            os.utime(path)  # when it was used last
+        if is_new:
+            with suppress(OSError):
+                os.utime(path)  # when it was used last
         return True
 
     def size(self, digest: Digest) -> int:

@@ -71,7 +71,7 @@ def read(folder: Path) -> Snapshot | None:
         StoreError: what is said of it cannot be read.
     """
     try:
-        said = json.loads((folder / RECORD).read_text())
+        said = json.loads((folder / RECORD).read_bytes())
         parent = said["parent"]
         return Snapshot(
             Digest(said["chain_id"]),

@@ -87,12 +87,12 @@ class Snapshots:
 
     def get(self, chain_id: Digest) -> Snapshot | None:
         """The committed snapshot of that name, which then stays while this process lives."""
+        is_new = self.leases.hold(lease(chain_id))
         found = self._find(chain_id)
-        if found is None or not self.leases.hold(lease(chain_id)):
-            return found
-        with suppress(OSError):
-            os.utime(found.folder)  # when it was used last
-        return self._find(chain_id)
+        if found is not None and is_new:
+            with suppress(OSError):
+                os.utime(found.folder)  # when it was used last
+        return found
 
     def _find(self, chain_id: Digest) -> Snapshot | None:
         known = self._known.get(chain_id)
