@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -204,3 +205,14 @@ def test_the_kernel_starts_without_heavy_imports():
     code = "import sys, container_kernel.kernel.app; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not HEAVY & set(done.stdout.split())
+
+
+def test_no_folder_of_tests_is_passed_over(request):
+    """Where one has a name that pytest's own list has, such as `build`, nobody would notice."""
+    passed_over = request.config.getini("norecursedirs")
+    tests = Path(__file__).parent
+    folders = {
+        part for path in tests.rglob("test_*.py") for part in path.relative_to(tests).parent.parts
+    }
+    assert "build" in folders
+    assert not [name for name in folders if any(fnmatch(name, each) for each in passed_over)]

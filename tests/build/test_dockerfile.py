@@ -271,7 +271,7 @@ def test_only_the_stages_that_are_needed_are_written(source):
 
 def test_images_of_several_layers_are_one_tar(source, folder):
     made = source("%base busybox", "%%build\nmkdir /x; touch /x/1 /x/2", "%%build\nrm /x/1")
-    made.tag("made:here")
+    made.workbench.store.tags.set("made:here", made.image.digest)
     drawn_from = source("%base made:here", "%copy --from made:here /x/2 /", "%copy more.txt /")
     text = (export(drawn_from, "dockerfile", None) / "Dockerfile").read_text()
     assert text.count("FROM scratch") == 1

@@ -111,7 +111,7 @@ def test_other_tools_read_the_layout(source, tmp_path):
     if shutil.which("skopeo") is None:
         pytest.skip("skopeo is not installed")
     drawn_from = source(*CELLS)
-    drawn_from.tag("made:here")
+    drawn_from.workbench.store.tags.set("made:here", drawn_from.image.digest)
     layout = export(drawn_from, "attested", None)
     done = subprocess.run(
         ["skopeo", "inspect", f"oci:{layout}:made:here"], capture_output=True, text=True
