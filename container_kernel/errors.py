@@ -37,6 +37,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from .oci.digest import Digest
 
 
@@ -283,4 +285,13 @@ def out_of_files(error: OSError, what: str = "") -> HostError | None:
     return HostError(
         f"{what or error.filename or 'this cannot be done'}: {error.strerror}",
         hint="close some kernels, or allow this process more open files: ulimit -n 1024",
+    )
+
+
+def output_refused(path: Path, why: str | OSError) -> UsageError:
+    """In words, why what the user asked for cannot be written to ``path``."""
+    reason = why if isinstance(why, str) else why.strerror
+    return UsageError(
+        f"{path} cannot be written: {reason}",
+        hint="free space there, or choose another place with -o",
     )

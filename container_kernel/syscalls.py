@@ -99,6 +99,11 @@ def syncfs(fd: int) -> None:
     _check(_libc.syncfs(fd), "syncfs")
 
 
+# Whenever anybody on the host renames or mounts something while a ".." is followed, the host kernel
+# cannot tell that it led nowhere else, and asks to be asked again (openat2(2), EAGAIN).
+_MOST_RACES = 1000
+
+
 class _OpenHow(ctypes.Structure):
     _fields_ = (
         ("flags", ctypes.c_uint64),
@@ -115,9 +120,11 @@ def open_in_root(root_fd: int, path: str, flags: int, *, links: bool = True) -> 
     """
     resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | (0 if links else RESOLVE_NO_SYMLINKS)
     how = _OpenHow(flags | os.O_CLOEXEC, 0, resolve)
-    result = _libc.syscall(
-        _SYS_OPENAT2, root_fd, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how)
-    )
+    words = _SYS_OPENAT2, root_fd, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how)
+    for _ in range(_MOST_RACES):
+        result = _libc.syscall(*words)
+        if result >= 0 or ctypes.get_errno() != errno.EAGAIN:
+            break
     return _check(result, path)
 
 

@@ -20,7 +20,7 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 from .. import errors
 from ..display.log import plain
-from ..errors import HostError, UsageError
+from ..errors import HostError, UsageError, output_refused
 from ..kernel import frozen, marking, staleness
 from ..kernel.magics import is_for_live_sessions
 from ..record import field, record
@@ -110,7 +110,7 @@ def run(options: Options, report: Report) -> int:
             try:
                 nbformat.write(notebook, output)  # type: ignore[no-untyped-call]
             except OSError as error:
-                raise _cannot_write(output, error.strerror) from error
+                raise output_refused(output, error) from error
     return _tell(outcome, time.monotonic() - started, report)
 
 
@@ -119,13 +119,9 @@ def _check_writable(output: Path) -> None:
     if not output.parent.is_dir():
         raise UsageError(f"the folder {output.parent} does not exist", hint="make it first")
     if output.is_dir():
-        raise _cannot_write(output, "it is a folder")
+        raise output_refused(output, "it is a folder")
     if not os.access(output if output.exists() else output.parent, os.W_OK):
-        raise _cannot_write(output, os.strerror(errno.EACCES))
-
-
-def _cannot_write(output: Path, why: str | None) -> UsageError:
-    return UsageError(f"{output} cannot be written: {why}", hint="choose another place with -o")
+        raise output_refused(output, os.strerror(errno.EACCES))
 
 
 def _path(name: str, report: Report) -> Path:

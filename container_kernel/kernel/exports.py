@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from ..errors import BadArguments, CannotExport, CellError
+from ..errors import BadArguments, CannotExport, output_refused
 from ..folders import remove_tree
 from ..record import record
 from . import images
@@ -133,10 +133,7 @@ def export(source: Source, name: str, output: str | None) -> Path:
             remove_tree(target)
         draft.rename(target)
     except OSError as error:
-        raise CellError(
-            f"{target} cannot be written: {error.strerror}",
-            hint="free space there, or choose another place with -o",
-        ) from error
+        raise output_refused(target, error) from error
     finally:
         remove_tree(draft) if draft.is_dir() else draft.unlink(missing_ok=True)
     return target

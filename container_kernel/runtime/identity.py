@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from .. import syscalls
-from ..errors import CellError
+from ..errors import CellError, out_of_files
 from ..record import record
 
 _MOST_BYTES = 4 * 1024**2
@@ -29,11 +29,17 @@ class User:
 
 
 def read_file(root_fd: int, path: str) -> str | None:
-    """The text of a regular file in the image, or None."""
+    """The text of a regular file in the image, or None where there is none.
+
+    Raises:
+        HostError: this process can open no more files.
+    """
     try:
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
         fd = syscalls.regular(syscalls.open_in_root(root_fd, path, flags))
-    except OSError:
+    except OSError as error:
+        if host_error := out_of_files(error):
+            raise host_error from error
         return None
     with os.fdopen(fd, "rb") as file:
         return file.read(_MOST_BYTES).decode(errors="replace")

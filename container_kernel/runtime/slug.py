@@ -29,7 +29,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import BinaryIO
 
-from ..errors import HostError, ImageError, StoreError, UsageError
+from ..errors import HostError, ImageError, StoreError, UsageError, output_refused
 from ..oci.changeset import encode
 from ..oci.digest import Digest, chain_id
 from ..oci.spec import ImageConfig
@@ -96,10 +96,7 @@ def make(
             digest = Digest("sha256:" + hashlib.file_digest(file, "sha256").hexdigest())
         draft.replace(path)
     except OSError as error:
-        raise UsageError(
-            f"{path} cannot be written: {error.strerror}",
-            hint="free space there, or choose another place with -o",
-        ) from error
+        raise output_refused(path, error) from error
     finally:
         draft.unlink(missing_ok=True)
     return digest

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from ..errors import StoreError, UsageError
+from ..errors import StoreError, output_refused
 from ..oci import tar_header as tar
 from ..oci.digest import Digest
 from ..oci.spec import REF_NAME, Descriptor, Index, MediaType
@@ -53,7 +53,7 @@ def save(
             _save_layout({image: ref}, _Folder(draft))
             _replace_folder(draft, path)
         except OSError as error:
-            raise _cannot_write(path, error) from error
+            raise output_refused(path, error) from error
         finally:
             if draft.is_dir():
                 shutil.rmtree(draft)
@@ -93,20 +93,13 @@ def _tar(path: Path) -> Iterator[_Tar]:
             os.fsync(file.fileno())
         draft.replace(path)
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise output_refused(path, error) from error
     finally:
         draft.unlink(missing_ok=True)
 
 
 def _draft(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-
-
-def _cannot_write(path: Path, error: OSError) -> UsageError:
-    return UsageError(
-        f"{path} cannot be written: {error.strerror}",
-        hint="free space there, or choose another place with -o",
-    )
 
 
 class _Output(Protocol):
