@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..errors import StoreError
+from ..errors import StoreError, out_of_files
 from ..oci.digest import Digest, extend_chain
 from ..record import record
 
@@ -69,6 +69,7 @@ def read(folder: Path) -> Snapshot | None:
 
     Raises:
         StoreError: what is said of it cannot be read.
+        HostError: this process can open no more files.
     """
     try:
         said = json.loads((folder / RECORD).read_bytes())
@@ -84,6 +85,8 @@ def read(folder: Path) -> Snapshot | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, OSError) and (host_error := out_of_files(error)):
+            raise host_error from error
         raise StoreError(
             f"{folder}/{RECORD} cannot be read: {error}",
             hint="run `container-kernel store check --repair`, then the cells that build it",

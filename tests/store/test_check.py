@@ -14,6 +14,7 @@ import pytest
 from container_kernel.build.imported import guard
 from container_kernel.errors import BlobDamaged, HostError, StoreError
 from container_kernel.oci.digest import Digest
+from container_kernel.store import layer
 from container_kernel.store import repair as repairs
 from container_kernel.store.check import DAMAGES, check
 from container_kernel.store.reach import Reach
@@ -57,6 +58,8 @@ def test_row_38_where_files_run_out_nothing_is_called_damaged(whole, more):
         few_files(more)
         with none_left():
             assert store.content.verify(whole.one)
+        with none_left():
+            assert layer.read(whole.base.folder) == whole.base
         with none_left():
             found = examine(whole.base, idmap=store.idmap, userxattr=store.userxattr)
             assert found == []
