@@ -54,16 +54,17 @@ class Builder:
         Of cells other than ``until`` only steps that really run are told of.
         """
         numbered, last = stage.steps(until)
-        own = {item.step_id for item in numbered if item.step_id.startswith(f"{until}/")}
+        mine = f"{until}/"
+        own = {item.step_id for item in numbered if item.step_id.startswith(mine)}
         base_is_own = until is not None and stage.position(until) == 0
         total = sum(len(cell.steps) for cell in stage.cells)
         told: set[str] = set()
 
         def filtered(event: Event) -> None:
-            mine = event.step_id in own or (base_is_own and event.step_id == f"{stage.name}/base")
+            is_own = event.step_id in own or (base_is_own and event.step_id == f"{stage.name}/base")
             if isinstance(event, (StepStarted, StepFailed)):
                 told.add(event.step_id)
-            if mine or event.step_id in told:
+            if is_own or event.step_id in told:
                 on_event(event)
 
         progress = self._base(stage, total, filtered, cancel)

@@ -307,7 +307,10 @@ class _ForOverlay(_Encoder):
 
     def _opaque_root(self) -> None:
         """A tar has no entry for its own root that tools would read."""
-        raise StoreError("the layer replaces all below it, which its tar cannot say to an overlay")
+        raise StoreError(
+            "the layer replaces all below it, which a file of the layer alone cannot say",
+            hint="make one of the whole image",
+        )
 
     def _whiteout(self, path: bytes) -> None:
         self._entries += 1

@@ -131,6 +131,16 @@ def test_the_slug_of_a_layer_runs_on_the_layers_below(
         slug.make(store, image, path, form, layer=3)
 
 
+def test_a_layer_that_replaces_all_below_it_has_no_slug_of_its_own(store, tmp_path):
+    base, top = layer_tar({"old": b"old"}), layer_tar({".wh..wh..opq": b"", "new": b"new"})
+    (tmp_path / "layout").mkdir()
+    ((_, image),) = load(Layout(base, top).write(tmp_path / "layout"), store)
+    with pytest.raises(StoreError, match=r"replaces all below it(?s:.*)whole image"):
+        slug.make(store, image, tmp_path / "top.sqfs", layer=2)
+    assert slug.make(store, image, tmp_path / "all.sqfs")
+    assert sorted(path.name for path in tmp_path.glob("*.sqfs")) == ["all.sqfs"]
+
+
 def test_a_slug_with_another_digest_is_not_mounted(store, image, host, tmp_path, mountable):
     path = tmp_path / f"i.{mountable}"
     slug.make(store, image, path, mountable)
