@@ -17,7 +17,7 @@ from container_kernel.build.cancel import Cancel
 from container_kernel.build.dockerfile import _Writer
 from container_kernel.build.recipe import Made
 from container_kernel.build.step import Download, Setting, Shell
-from container_kernel.errors import CannotExport, CellError
+from container_kernel.errors import CannotExport, UsageError
 from container_kernel.kernel.exports import Source, export
 from container_kernel.kernel.magics import build_items
 from container_kernel.runtime.view import View
@@ -246,7 +246,7 @@ def test_an_export_is_replaced_and_what_is_not_ours_is_kept(source, folder):
     (folder / "way").symlink_to(first)
     with pytest.raises(CannotExport, match="no export wrote it"):
         export(drawn_from, "dockerfile", "way")
-    with pytest.raises(CellError, match="cannot be written"):
+    with pytest.raises(UsageError, match="cannot be written"):
         export(drawn_from, "provenance", "mine")
     assert (folder / "mine/file").exists()
     assert sorted(path.name for path in folder.iterdir()) == [
