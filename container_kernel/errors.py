@@ -275,12 +275,12 @@ class IndexDamaged(StoreError):
         super().__init__(f"{path} is damaged: {why}")
 
 
-def out_of_files(error: OSError, what: str = "") -> HostError | None:
+def out_of_files(error: BaseException, what: str = "") -> HostError | None:
     """In words, if ``error`` is that this process, or this host, has too many files open.
 
     That is no fault of the file it could not open. ``what`` could not be done because of it.
     """
-    if error.errno not in (errno.EMFILE, errno.ENFILE):
+    if not isinstance(error, OSError) or error.errno not in (errno.EMFILE, errno.ENFILE):
         return None
     return HostError(
         f"{what or error.filename or 'this cannot be done'}: {error.strerror}",

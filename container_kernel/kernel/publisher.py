@@ -107,8 +107,7 @@ def describe(error: BaseException) -> Dict:
 
     What the user can mend is its message and what to do, without our traceback.
     """
-    if isinstance(error, OSError):
-        error = out_of_files(error) or error
+    error = out_of_files(error) or error
     name = type(error).__name__
     if isinstance(error, ContainerKernelError):
         message = error.message

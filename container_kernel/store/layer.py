@@ -85,7 +85,7 @@ def read(folder: Path) -> Snapshot | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, OSError) and (host_error := out_of_files(error)):
+        if host_error := out_of_files(error):
             raise host_error from error
         raise StoreError(
             f"{folder}/{RECORD} cannot be read: {error}",

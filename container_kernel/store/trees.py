@@ -61,7 +61,7 @@ def examine(snapshot: Snapshot, *, idmap: IdMap, userxattr: bool) -> list[Change
             return []
         return _changes(snapshot, keeper.headers, idmap, userxattr)
     except (OSError, StoreError, ImageError) as error:
-        if isinstance(error, OSError) and (host_error := out_of_files(error)):
+        if host_error := out_of_files(error):
             raise host_error from error  # which tells nothing of the tree
         return [Change(CONTENT, "", now=f"cannot be read: {error}")]
 
