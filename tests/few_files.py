@@ -6,6 +6,8 @@ import os
 import resource
 from collections.abc import Callable, Iterator
 
+from container_kernel.errors import ContainerKernelError, out_of_files
+
 
 @contextlib.contextmanager
 def limited() -> Iterator[Callable[[int], None]]:
@@ -14,6 +16,7 @@ def limited() -> Iterator[Callable[[int], None]]:
 
     def few_files(more: int) -> None:
         """The limit is one on numbers, of which some are free between those in use."""
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
         listed = os.listdir("/proc/self/fd")  # which has a number itself, for as long as it takes
         used = {int(fd) for fd in listed if os.path.lexists(f"/proc/self/fd/{fd}")}
         free = (number for number in itertools.count() if number not in used)
@@ -33,3 +36,18 @@ def opened() -> set[tuple[str, str]]:
         with contextlib.suppress(OSError):
             found.add((fd, os.readlink(f"/proc/self/fd/{fd}")))
     return {(fd, link) for fd, link in found if not link.endswith("/fd")}
+
+
+def refusal(act: Callable[[], object]) -> str:
+    """What a cell or a command says of ``act``, whichever call found no file left; "" if it works.
+
+    Both put what comes up to them into words: not every call on the way does so itself.
+    """
+    try:
+        act()
+    except (ContainerKernelError, OSError) as found:
+        error = out_of_files(found) or found
+        if not isinstance(error, ContainerKernelError):
+            raise
+        return f"{error.message}\n{error.hint}"
+    return ""

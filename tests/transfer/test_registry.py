@@ -7,11 +7,10 @@ import gc
 import io
 import json
 import os
-from collections.abc import Callable
 
 import pytest
 
-from container_kernel.errors import ContainerKernelError, ImageError, RegistryError
+from container_kernel.errors import ImageError, RegistryError
 from container_kernel.oci.changeset import encode
 from container_kernel.oci.digest import Digest
 from container_kernel.oci.reference import Reference
@@ -23,7 +22,7 @@ from container_kernel.transfer.load import load
 from container_kernel.transfer.pull import pull
 from container_kernel.transfer.push import push
 from container_kernel.transfer.registry_http import Access, Patience
-from tests.few_files import limited, opened
+from tests.few_files import limited, opened, refusal
 from tests.kernel.conftest import until
 from tests.transfer import servers
 from tests.transfer.layouts import ARCHITECTURE, INDEX, MANIFEST, Layout, digest, layer_tar, text
@@ -363,15 +362,6 @@ def test_tokens(store, other, name, tmp_path):
             pull(ref(host, name), other, Access(patience=PATIENCE))
 
 
-def failure(action: Callable[[], object]) -> str:
-    """What it says when it fails, if it does."""
-    try:
-        action()
-    except ContainerKernelError as error:
-        return f"{error.message}\n{error.hint}"
-    return ""
-
-
 @pytest.mark.parametrize("more", [*range(20), 64])
 def test_row_38_with_few_files_a_pull_works_or_says_so(store, real, name, access, tmp_path, more):
     image = built(store, BASE, BIG, TOP, folder=tmp_path / "i")
@@ -384,7 +374,7 @@ def test_row_38_with_few_files_a_pull_works_or_says_so(store, real, name, access
     other = elsewhere()
     with limited() as few_files:
         few_files(more)
-        said = failure(lambda: pull(ref(real, name), other, access))
+        said = refusal(lambda: pull(ref(real, name), other, access))
     other.close()
     assert not said or "open files" in said
     gc.collect()  # an error and its traceback hold each other, and the connection, for a while
