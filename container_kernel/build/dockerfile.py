@@ -126,9 +126,9 @@ class _Writer:
     def _packages(self, step: Packages, made: Made) -> None:
         assert made.layer is not None
         command = self._context.package_command(step, made.layer, made.config)
-        mounts = [_cache(path) for path in sorted(command.caches) if path != TOLD]
+        mounts = [_cache(path) for path in sorted(command.caches)]
         # The command writes notes there too, which nobody reads.
-        mounts.append(_bind(self._context.told(command.caches[TOLD]), TOLD) + ",rw")
+        mounts.append(_bind(self._context.told(command.answers[TOLD]), TOLD) + ",rw")
         for target, source in sorted(command.binds.items()):
             if target in command.script:
                 mounts.append(_bind(self._context.beside(source), target))

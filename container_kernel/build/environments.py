@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from .. import syscalls
 from ..errors import CellError
 from ..oci.contrast import Change, Seen, Touched, contrast
+from ..oci.idmap import IdMap
 from ..oci.image_config import ImageConfig
 from ..record import record
 from ..runtime.host import Host
@@ -110,7 +111,7 @@ class Environments:
         touched = self._touched(before, after)
         with ExitStack() as stack:
             old, new = (self._files(side, stack) for side in (before, after))
-            files = contrast(old.fd, new.fd, touched, self._store.idmap)
+            files = contrast(old.fd, new.fd, touched, (self._idmap(before), self._idmap(after)))
             found: dict[tuple[str, str], tuple[str | None, str | None]] = {}
             if any(word in change.path for change in files for word in _OF_PACKAGES):
                 found = _paired(_packages(old), _packages(new))
@@ -143,6 +144,9 @@ class Environments:
         if side.live is not None:
             return Files(side.live.rootfs.fd)
         return stack.enter_context(View(self._host, self._store, side.image.chain_id))
+
+    def _idmap(self, side: Side) -> IdMap:
+        return side.live.rootfs.idmap if side.live is not None else self._store.idmap
 
     def _touched(self, before: Side, after: Side) -> Touched:
         """The names in the layers that not both have, and in what was written on top of them."""

@@ -61,6 +61,8 @@ class Command:
     user: str = ""
     network: Network = DEFAULT
     caches: Mapping[str, Path] = field(default_factory=dict)
+    answers: Mapping[str, Path] = field(default_factory=dict)
+    """Folders to write to, which are as `Workplace.idmap` says already."""
     binds: Mapping[str, Path] = field(default_factory=dict)
     extras: Extras = Extras()
 
@@ -218,20 +220,21 @@ def _prepare(place: Workplace, parent: Digest, command: Command, given: Given) -
     if not _is_plain(command.script):
         texts.append((_SCRIPT, command.script))
     init = InitLayer(folders=(site.FOLDER, *given.folders), files=(*given.files,), texts=(*texts,))
-    return Rootfs(place.host, place.store, parent, init)
+    return Rootfs(place.host, place.store, parent, init, lent=place.lent)
 
 
 def _start(job: Job) -> Container:
     place, rootfs, given = job.place, job.rootfs, job.given
     here = place.site.through(given.link.env)
     files = here.texts(_codename(rootfs))
-    Placer(rootfs.fd, place.store.idmap).make_folder(job.command.workdir)
+    with rootfs.as_root:
+        Placer(rootfs.fd, rootfs.idmap).make_folder(job.command.workdir)
     process = _process(job, {**here.environment(files), **given.env})
-    owner = place.store.idmap.to_disk(process.uid)
+    owner = rootfs.idmap.to_disk(process.uid)
     spec = ContainerSpec(
         rootfs=rootfs.path,
         process=process,
-        idmap=place.store.idmap,
+        idmap=rootfs.idmap,
         limits=place.limits,
         mounts=(
             Mount.bind(_site_folder(place, files), site.FOLDER, readonly=True),

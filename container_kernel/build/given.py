@@ -75,11 +75,12 @@ class Given:
         self.mask = Mask(self.values.values())
         around = Around(extras.directory, place.grants.home, place.store.home)
         self.folders, self.files = attach.mount_points(extras.mounts, around)
-        self.folders += command.caches
+        self.folders += [*command.caches, *command.answers]
         self.files += [*command.binds, *(f"{secrets.FOLDER}/{name}" for name in self.values)]
         self.files += [AGENT] if extras.ssh else []
         self.files += [_device(path, place) for path in extras.devices]
-        self._attached = Attached(place.host, around)
+        self._shift = place.lent.userns if place.lent else None
+        self._attached = Attached(place.host, around, shift=self._shift)
         try:
             self.link = uplink.shared(place.host, command.network)
             self._stack.callback(uplink.done, place.host, self.link)
@@ -97,11 +98,13 @@ class Given:
         return {"SSH_AUTH_SOCK": AGENT} if self._command.extras.ssh else {}
 
     def mounts(self, owner: int) -> tuple[Mount, ...]:
-        """What is mounted, for a step whose user is ``owner`` on disk."""
+        """What is mounted, for a step whose user is ``owner`` on this host."""
         command, host = self._command, self._place.host
         found = [Mount.bind(self._bind(p), at, readonly=True) for at, p in command.binds.items()]
         for target, folder in command.caches.items():
             found.append(Mount.bind(self._bind(folder, readonly=False), target))
+        for target, folder in command.answers.items():
+            found.append(Mount.bind(self._bind_as_is(folder, readonly=False), target))
         if self.values:
             held = Secrets(host, self.values, owner)
             self._stack.callback(held.close)
@@ -151,7 +154,14 @@ class Given:
         self._stack.close()
 
     def _bind(self, source: Path, *, readonly: bool = True) -> Path:
-        bound = self._place.host.bind(source, readonly=readonly)
+        """Of the disk, with the owners that the step knows."""
+        try:
+            return self._bind_as_is(source, readonly=readonly, shift=self._shift)
+        except OSError:  # a file system that cannot: what all may read is read nevertheless
+            return self._bind_as_is(source, readonly=readonly)
+
+    def _bind_as_is(self, source: Path, *, readonly: bool, shift: int | None = None) -> Path:
+        bound = self._place.host.bind(source, readonly=readonly, shift=shift)
         self._stack.callback(self._place.host.unbind, bound)
         return bound
 

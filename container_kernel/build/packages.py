@@ -44,7 +44,8 @@ class Installation:
         self._journal = journal
         self._host = place.host
         self._told = place.host.new_folder("told")
-        self._host.keep_in_memory(self._told, place.store.idmap.to_disk(0))
+        self._root = place.idmap.to_disk(0)
+        self._host.keep_in_memory(self._told, self._root)
         self._downloads = self._store.cache_folder(_CACHES.get(step.manager, step.manager))
 
     def command(self, requirements: Mapping[str, Path], env: Mapping[str, str]) -> Command:
@@ -61,14 +62,14 @@ class Installation:
         if self._inputs is not None:
             self._journal.bring(self._inputs, self._downloads)
             resolved.write(step, self._inputs, self._told)
-        root = self._store.idmap.to_disk(0)
         for path in (self._told, *self._told.iterdir()):
-            os.chown(path, root, root)
+            os.chown(path, self._root, self._root)
         return Command(
             script=self._script(words),
             env=env,
             binds=binds,
-            caches={f"{CACHE}/{self._downloads.name}": self._downloads, TOLD: self._told},
+            caches={f"{CACHE}/{self._downloads.name}": self._downloads},
+            answers={TOLD: self._told},
         )
 
     def close(self) -> None:

@@ -11,7 +11,9 @@ from .grants import Grants
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ..oci.idmap import IdMap
     from ..runtime.host import Host
+    from ..runtime.lent import Lent
     from ..runtime.limits import Limits
     from ..store.store import Store
     from .site import Site
@@ -41,6 +43,16 @@ class Workplace:
         self.grants = grants
         self.notebook = notebook
         self._collect = collect
+
+    @property
+    def lent(self) -> Lent | None:
+        """Ids that this host lends to containers."""
+        return self.host.lends(self.store.home)
+
+    @property
+    def idmap(self) -> IdMap:
+        """How ids of images are in containers."""
+        return self.lent.idmap if self.lent else self.store.idmap
 
     @cached_property
     def site(self) -> Site:

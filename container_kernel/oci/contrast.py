@@ -100,14 +100,16 @@ class Touched:
                 one.is_whole = True
 
 
-def contrast(before: int, after: int, touched: Touched, idmap: IdMap) -> list[Change]:
-    """What changed from one root folder to another, sorted by path."""
-    return list(_Comparison(idmap).folders(before, after, touched, ""))
+def contrast(
+    before: int, after: int, touched: Touched, idmaps: tuple[IdMap, IdMap]
+) -> list[Change]:
+    """What changed from one root folder to another, sorted by path; each has its own ids."""
+    return list(_Comparison(idmaps).folders(before, after, touched, ""))
 
 
 class _Comparison:
-    def __init__(self, idmap: IdMap) -> None:
-        self._idmap = idmap
+    def __init__(self, idmaps: tuple[IdMap, IdMap]) -> None:
+        self._idmaps = idmaps
 
     def folders(self, before: int, after: int, touched: Touched, here: str) -> Iterator[Change]:
         names = set(touched.below)
@@ -121,7 +123,7 @@ class _Comparison:
     def _one(
         self, folders: tuple[int, int], name: str, touched: Touched, path: str
     ) -> Iterator[Change]:
-        old, new = (self._seen(fd, name) for fd in folders)
+        old, new = (_seen(fd, name, idmap) for fd, idmap in zip(folders, self._idmaps, strict=True))
         are_both = [seen is not None and seen.kind == "folder" for seen in (old, new)]
         if old is not None and new is not None and old.kind == new.kind:
             is_content = old.kind == "file" and _differ(folders, name)
@@ -129,7 +131,7 @@ class _Comparison:
                 yield Change(path, old, new, is_content)
         elif old is not None or new is not None:
             old, new = (
-                self._whole(fd, name, seen) for fd, seen in zip(folders, (old, new), strict=True)
+                _whole(fd, name, seen) for fd, seen in zip(folders, (old, new), strict=True)
             )
             yield Change(path, old, new)
         if all(are_both):
@@ -140,31 +142,33 @@ class _Comparison:
                 for fd in inside:
                     os.close(fd)
 
-    def _seen(self, folder: int, name: str) -> Seen | None:
-        try:
-            info = os.stat(name, dir_fd=folder, follow_symlinks=False)
-            is_link = stat.S_ISLNK(info.st_mode)
-            link = os.readlink(name, dir_fd=folder) if is_link else ""
-        except FileNotFoundError:
-            return None
-        ids = (self._idmap.to_image(number) for number in (info.st_uid, info.st_gid))
-        return Seen(
-            _KINDS.get(stat.S_IFMT(info.st_mode), "special"),
-            info.st_size if stat.S_ISREG(info.st_mode) else 0,
-            0o777 if is_link else stat.S_IMODE(info.st_mode),
-            ":".join(map(str, ids)),
-            link,
-        )
 
-    def _whole(self, folder: int, name: str, seen: Seen | None) -> Seen | None:
-        """A folder with all below it as one thing: nobody reads three thousand lines."""
-        if seen is None or seen.kind != "folder":
-            return seen
-        size = files = 0
-        for _, _, names, fd in os.fwalk(name, dir_fd=folder, follow_symlinks=False):
-            files += len(names)
-            size += sum(os.stat(one, dir_fd=fd, follow_symlinks=False).st_size for one in names)
-        return Seen(seen.kind, size, seen.mode, seen.owner, files=files)
+def _seen(folder: int, name: str, idmap: IdMap) -> Seen | None:
+    try:
+        info = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        is_link = stat.S_ISLNK(info.st_mode)
+        link = os.readlink(name, dir_fd=folder) if is_link else ""
+    except FileNotFoundError:
+        return None
+    ids = (idmap.to_image(number) for number in (info.st_uid, info.st_gid))
+    return Seen(
+        _KINDS.get(stat.S_IFMT(info.st_mode), "special"),
+        info.st_size if stat.S_ISREG(info.st_mode) else 0,
+        0o777 if is_link else stat.S_IMODE(info.st_mode),
+        ":".join(map(str, ids)),
+        link,
+    )
+
+
+def _whole(folder: int, name: str, seen: Seen | None) -> Seen | None:
+    """A folder with all below it as one thing: nobody reads three thousand lines."""
+    if seen is None or seen.kind != "folder":
+        return seen
+    size = files = 0
+    for _, _, names, fd in os.fwalk(name, dir_fd=folder, follow_symlinks=False):
+        files += len(names)
+        size += sum(os.stat(one, dir_fd=fd, follow_symlinks=False).st_size for one in names)
+    return Seen(seen.kind, size, seen.mode, seen.owner, files=files)
 
 
 def _differ(folders: tuple[int, int], name: str) -> bool:

@@ -13,6 +13,7 @@ import stat
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .. import syscalls
 from ..errors import CellError, InputNotFound
@@ -20,6 +21,9 @@ from ..record import record
 from . import mount_point, mounts, volumes
 from .bundle import Mount
 from .host import Host, swapping_userns
+
+if TYPE_CHECKING:
+    from .rootfs import Rootfs
 
 _NEVER = ("/proc", "/sys", "/dev", "/run", "/var/run")
 
@@ -36,14 +40,17 @@ class Around:
 class Attached:
     """Sources, bound in our own mount namespace, where nobody else can exchange them.
 
-    ``uid`` is the user of the image who is to own what the owner of a source owns; None leaves
-    owners as they are.
+    ``uid`` is who is to own, on this host, what the owner of a source owns; else owners are as
+    the user namespace ``shift`` maps them, or as they are.
     """
 
-    def __init__(self, host: Host, around: Around, *, uid: int | None = None) -> None:
+    def __init__(
+        self, host: Host, around: Around, *, uid: int | None = None, shift: int | None = None
+    ) -> None:
         self._host = host
         self._around = around
         self._uid = uid if not host.namespace.is_rootless else None
+        self._shift = shift
         self._bound: list[Path] = []
         self._volumes: list[int] = []
         self.mounts: list[Mount] = []
@@ -81,15 +88,17 @@ class Attached:
         finally:
             os.close(source)
 
-    def mount(self, wish: mounts.Wish, root: int, owner: int, pid: int | None) -> None:
-        """Have it, in the root folder open as ``root``, and in the container of ``pid`` at once.
+    def mount(self, wish: mounts.Wish, rootfs: Rootfs, pid: int | None) -> None:
+        """Have it, in ``rootfs``, and in the container of ``pid`` at once.
 
         Raises:
             CellError: the source or the target cannot be had; nothing has changed.
         """
         self.add(wish)
         try:
-            mount_point.make(root, wish.target, owner, is_file=self._is_file(wish))
+            is_file, root = self._is_file(wish), rootfs.idmap.to_disk(0)
+            with rootfs.as_root:
+                mount_point.make(rootfs.fd, wish.target, root, is_file=is_file)
             if pid is not None:
                 tree = self.tree(wish)
                 try:
@@ -161,9 +170,9 @@ class Attached:
         owner = os.fstat(source)
         tree = syscalls.clone_tree(source)
         try:
-            if self._uid is not None:
+            shift = self._shift if self._uid is None else swapping_userns(owner, self._uid)
+            if shift is not None:
                 with suppress(OSError):  # a file system that cannot: owners stay as they are
-                    shift = swapping_userns(owner.st_uid, owner.st_gid, self._uid)
                     syscalls.set_tree(tree, syscalls.MOUNT_ATTR_IDMAP, userns_fd=shift)
             syscalls.set_tree(tree, wanted)
         except BaseException:

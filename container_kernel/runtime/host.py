@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING
 from .. import syscalls
 from ..errors import HostError
 from ..record import field, record
-from . import cgroup, level
+from . import cgroup, level, subordinate
 from .bundle import DEFAULT_PATH
 from .level import Level
 from .namespace import Namespace
 from .oci_runtime import OciRuntime
+from .subordinate import Range
 
 if TYPE_CHECKING:
+    from .lent import Lent
     from .network import Network
     from .uplink import Uplink
 
@@ -42,6 +44,9 @@ class Host:
     _made: dict[Hashable, Path] = field(default_factory=dict)
     uplinks: dict[Network, Uplink] = field(default_factory=dict)
     """Networks that the containers of one notebook use one after the other; see `uplink.shared`."""
+    ids: Range | None = None
+    """Those that are lent to root, who started us."""
+    _lent: dict[Path, Lent | None] = field(default_factory=dict)
 
     @classmethod
     def open(cls, namespace: Namespace, oci_runtime: str | None = None) -> Host:
@@ -59,12 +64,23 @@ class Host:
             cgroup=parent,
             init=find_tool("catatonit"),
         )
-        return cls(namespace, runtime)
+        ids = None if namespace.is_rootless else subordinate.of_root()
+        return cls(namespace, runtime, ids=ids)
 
     @functools.cached_property
     def level(self) -> Level:
         """How much isolation this host gives."""
         return level.of(self.namespace, self.runtime.cgroup)
+
+    def lends(self, home: Path) -> Lent | None:
+        """Ids for containers of the store in ``home``; None where they have those on disk."""
+        if self.ids is None:
+            return None
+        if home not in self._lent:
+            from . import lent  # for the few hosts that do
+
+            self._lent[home] = lent.of(self, self.ids, home)
+        return self._lent[home]
 
     def close_uplinks(self) -> None:
         """End the networks that were kept for another container."""
@@ -96,22 +112,22 @@ class Host:
             self._made[key] = make()
         return self._made[key]
 
-    def bind(self, source: Path, *, readonly: bool = True, owner_as_uid: int | None = None) -> Path:
+    def bind(self, source: Path, *, readonly: bool = True, shift: int | None = None) -> Path:
         """Bind ``source`` (nosuid, nodev) where a container's runtime can reach it.
 
         The runtime resolves sources with a container's rights; ours may be needed to get there.
-        ``owner_as_uid`` shows what belongs to the owner of ``source`` as that uid's, and what
-        that uid writes becomes the owner's; OSError where the file system cannot do that.
+        ``shift`` is a user namespace: owners are shown as it maps them, and what they write
+        becomes whose it was; OSError where the file system cannot do that.
         """
         folder = self.new_folder("binds")
         target = folder
         if not source.is_dir():
             target = folder / "file"
             target.touch()
-        if owner_as_uid is None:
+        if shift is None:
             syscalls.mount(str(source), str(target), "", syscalls.MS_BIND | syscalls.MS_REC)
         else:
-            _bind_as(source, target, owner_as_uid)
+            syscalls.bind_idmapped(str(source), str(target), shift)
         flags = syscalls.MS_REMOUNT | syscalls.MS_BIND | syscalls.MS_NOSUID | syscalls.MS_NODEV
         if readonly:
             flags |= syscalls.MS_RDONLY
@@ -164,24 +180,22 @@ def runtime_version(path: Path) -> tuple[int, ...]:
     return tuple(int(part) for part in match[1].split(".")) if match else ()
 
 
-def _bind_as(source: Path, target: Path, uid: int) -> None:
-    """Bind with the owner of ``source`` and ``uid`` swapped (an id-mapped mount)."""
-    owner = source.stat()
-    fd = swapping_userns(owner.st_uid, owner.st_gid, uid)
-    syscalls.bind_idmapped(str(source), str(target), fd)
+def swapping_userns(owner: os.stat_result, uid: int) -> int:
+    """A user namespace in which ``uid`` and the owner of a file have changed places."""
+    return userns_of(_swap(owner.st_uid, uid), _swap(owner.st_gid, uid))
 
 
 @functools.cache
-def swapping_userns(owner: int, group: int, uid: int) -> int:
-    """A descriptor of a user namespace that swaps ids; kept open for the life of the process."""
+def userns_of(uids: str, gids: str) -> int:
+    """A descriptor of a user namespace with these maps; kept open for the life of the process."""
     process = subprocess.Popen(
         [find_tool("unshare") or "unshare", "--user", "cat"], stdin=subprocess.PIPE
     )
     try:
         proc = Path(f"/proc/{process.pid}")
         _wait_for_new_userns(proc)
-        (proc / "uid_map").write_text(_swap(owner, uid))
-        (proc / "gid_map").write_text(_swap(group, uid))
+        (proc / "uid_map").write_text(uids)
+        (proc / "gid_map").write_text(gids)
         return os.open(proc / "ns/user", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         process.kill()

@@ -23,6 +23,7 @@ from .container import Container
 from .host import Host
 from .identity import User, check_directory
 from .init_layer import InitLayer
+from .owners import Owners, bind_work
 from .quiesce import quiesced
 from .rootfs import Rootfs
 from .uplink import Uplink
@@ -69,8 +70,10 @@ class Live:
         self._config = config
         self._container: Container | None = None
         self._born = len(store.snapshots.chain(chain))
-        self._account = self._choose_account(chain, config)
-        work = self._bind_work(directory)
+        who = self._choose_account(chain, config)
+        in_memory = wish.limits.scratch_bytes is not None
+        owners = Owners.of(host, store, chain, who, in_memory=in_memory)
+        work, self._owners = bind_work(host, directory, owners)
         self._binds, self._directory = [work], directory
         self._link: Uplink | None = None
         self._ports = [*wish.ports]
@@ -82,7 +85,8 @@ class Live:
                 host,
                 store,
                 chain,
-                self._init_layer(self._account),
+                self._init_layer(self._owners.account),
+                lent=self._owners.lent,
                 scratch_bytes=wish.limits.scratch_bytes,
             )
         except BaseException:
@@ -101,7 +105,7 @@ class Live:
     @property
     def user(self) -> User:
         """Who processes in here are."""
-        return self._account.user
+        return self._owners.account.user
 
     @property
     def container(self) -> Container | None:
@@ -139,7 +143,7 @@ class Live:
         spec = ContainerSpec(
             rootfs=self.rootfs.path,
             process=self._process(argv, env or {}, cwd),
-            idmap=self._store.idmap,
+            idmap=self._owners.idmap,
             limits=self._wish.limits,
             mounts=(*self._mounts, *(self.attached.mounts if self._has_attached else ())),
             host_network=self.link.is_host,
@@ -170,7 +174,7 @@ class Live:
         from .attach import Around, Attached  # for those who mount something
 
         around = Around(self._directory, self._wish.home, self._store.home)
-        return Attached(self._host, around, uid=self.user.uid)
+        return Attached(self._host, around, uid=self._owners.uid)
 
     @property
     def _has_attached(self) -> bool:
@@ -182,8 +186,7 @@ class Live:
         Raises:
             CellError: the source or the target cannot be had; nothing has changed.
         """
-        owner = self._store.idmap.to_disk(0)
-        self.attached.mount(wish, self.rootfs.fd, owner, self._running_pid())
+        self.attached.mount(wish, self.rootfs, self._running_pid())
 
     def unmount(self, target: str) -> None:
         """Undo `mount`, also in what runs here.
@@ -258,7 +261,7 @@ class Live:
     def renew_ipc(self) -> None:
         """End what runs, with what it left in the folder shared with us."""
         self.stop()
-        self._host.keep_in_memory(self.ipc_dir, self._store.idmap.to_disk(self.user.uid))
+        self._host.keep_in_memory(self.ipc_dir, self._owners.uid)
 
     def rebase(self, chain: Digest, config: ImageConfig) -> None:
         """Go over to an image that has more layers, under what runs here, which goes on.
@@ -276,7 +279,8 @@ class Live:
                 self._slide_under([layer.path for layer in layers], chain, who)
             except HostError as error:
                 raise RebaseRefused(error.message) from error
-        self.chain_id, self._config, self._account = chain, config, who
+        self.chain_id, self._config = chain, config
+        self._owners = replace(self._owners, account=who)
 
     def _check_extension(
         self, chains: Sequence[Digest], chain: Digest, config: ImageConfig
@@ -287,8 +291,8 @@ class Live:
         changed = rebase.changed_setting(self._config, config)
         if changed:
             raise RebaseRefused(f"{changed} changed")
-        if self._account is account.ROOT:
-            return self._account
+        if self._owners.account is account.ROOT:
+            return self._owners.account
         found = self._choose_account(chain, config)
         if found.user != self.user:
             raise RebaseRefused("the user of run cells changed")
@@ -312,7 +316,7 @@ class Live:
         switch: Callable[[Path], None],
     ) -> None:
         old, touched = self.rootfs, self._host.new_folder("touched")
-        rebase.show_as_new(layers, self._born, old.active.upper, touched)
+        rebase.show_as_new(layers, self._born, old.active.upper, touched, old.owner)
         init = self._init_layer(who)
         new = Rootfs(self._host, self._store, chain, init, successor_of=old, touched=[touched])
         try:
@@ -354,21 +358,6 @@ class Live:
             self.attached.close()
         if self._link is not None:
             self._link.close()
-
-    def _bind_work(self, directory: Path) -> Path:
-        """Bind the notebook's folder so that what the user inside writes there is the owner's.
-
-        Without root the user namespace does that already. Root shifts owners in the mount; where
-        the file system cannot, the process must be uid 0 itself, still without capabilities.
-        """
-        if self._host.namespace.is_rootless:
-            return self._host.bind(directory, readonly=False)
-        try:
-            uid = self._account.user.uid
-            return self._host.bind(directory, readonly=False, owner_as_uid=uid)
-        except OSError:
-            self._account = account.ROOT
-            return self._host.bind(directory, readonly=False)
 
     def _choose_account(self, chain: Digest, config: ImageConfig) -> Account:
         if self._wish.relaxed.as_root or self._store.idmap.squash:

@@ -209,7 +209,7 @@ def _cross(
         if syscalls.readable([alive], 0):
             os._exit(1)
         _mount_own_views(uid)
-        _keep_in_memory(folder)
+        _keep_in_memory(folder, run_dir.mode(uid))
         if uid:
             _leave_half_of_inotify()
         syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 0)
@@ -285,7 +285,7 @@ def _leave_half_of_inotify() -> None:
             Path(f"/proc/sys/user/max_inotify_{what}").write_text(str(max(1, most // 2)))
 
 
-def _keep_in_memory(folder: Path) -> None:
+def _keep_in_memory(folder: Path, mode: int) -> None:
     """Give the run folder no disk: what lies in it is small, and made while somebody waits.
 
     Containers are given parts of it, which SELinux is to allow them.
@@ -296,10 +296,10 @@ def _keep_in_memory(folder: Path) -> None:
 
         if label := selinux.label():
             with suppress(OSError):  # which `labels` sees
-                data = f'mode=700,context="{label.shared}"'
+                data = f'mode={mode:o},context="{label.shared}"'
                 syscalls.mount("tmpfs", str(folder), "tmpfs", flags, data)
                 return
-    syscalls.mount("tmpfs", str(folder), "tmpfs", flags, "mode=700")
+    syscalls.mount("tmpfs", str(folder), "tmpfs", flags, f"mode={mode:o}")
 
 
 def _reap(worker: int) -> NoReturn:

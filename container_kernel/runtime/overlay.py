@@ -7,11 +7,16 @@ import os
 import re
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .. import syscalls
 from ..errors import HostError
 from ..folders import remove_tree
+
+if TYPE_CHECKING:
+    from .lent import Lent
 
 # fsync(2) in a step and the sync at its unmount do nothing: what is frozen is synced once, by the
 # store, and what is not may be lost. Since Linux 5.10.
@@ -27,12 +32,13 @@ def mount(
     *,
     userxattr: bool,
     context: str | None = None,
+    lent: Lent | None = None,
 ) -> None:
     """Attach at ``target`` the folders ``lowers`` (base first) with the writable ``upper``.
 
     ``folder`` is the one all snapshots lie in: names relative to it keep the option string under
     the page that mount(2) takes. ``work`` is the overlay's own scratch. ``context`` is what SELinux
-    takes all files in it for.
+    takes all files in it for. With ``lent`` its view of the store is taken.
 
     Raises:
         HostError: the file system of the store cannot carry an overlay.
@@ -58,14 +64,17 @@ def mount(
     if left.exists():
         remove_tree(left)
 
+    words = "overlay", str(target), "overlay", syscalls.MS_NODEV
+
     def attach() -> None:
-        os.chdir(folder)
-        try:
-            syscalls.mount("overlay", str(target), "overlay", syscalls.MS_NODEV, data + _VOLATILE)
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-            syscalls.mount("overlay", str(target), "overlay", syscalls.MS_NODEV, data)
+        os.chdir(lent.view / folder.name if lent else folder)
+        with lent.acting() if lent else nullcontext():  # overlayfs does as whoever mounts it
+            try:
+                syscalls.mount(*words, data + _VOLATILE)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                syscalls.mount(*words, data)
 
     try:
         with_own_directory(attach)
@@ -97,8 +106,9 @@ def mount_readonly(folder: Path, lowers: Sequence[Path], target: Path, *, userxa
 
 
 def _name(path: Path, folder: Path) -> str:
-    """``path`` relative to ``folder``, with what overlayfs takes for separators escaped."""
-    return re.sub(r"([\\:,])", r"\\\1", os.path.relpath(path, folder))
+    """``path``, relative if it is in the store; what overlayfs takes for separators escaped."""
+    name = os.path.relpath(path, folder) if path.is_relative_to(folder.parent) else str(path)
+    return re.sub(r"([\\:,])", r"\\\1", name)
 
 
 def unmount(target: Path) -> None:

@@ -14,7 +14,7 @@ from .host import INSTALL, find_runtime, find_tool, runtime_version
 from .limits import NOT_HELD, Limits, how
 from .namespace import Namespace, forbidden
 from .pasta import why_not
-from .subordinate import REMEDY
+from .subordinate import REMEDY, of_root
 
 
 @record
@@ -55,10 +55,22 @@ def _parent(namespace: Namespace) -> cgroup.CgroupParent | None:
 def _isolation(namespace: Namespace) -> list[Finding]:
     found = level.of(namespace, _parent(namespace))
     is_ok = namespace.level != "single-uid"
+    root = [] if namespace.is_rootless else [_root_inside()]
     return [
         Finding("isolation", f"{found.name}: {found.words}", is_ok, REMEDY),
         *(Finding("isolation", lack, False, REMEDY) for lack in namespace.lacks),
+        *root,
     ]
+
+
+def _root_inside() -> Finding:
+    ids = of_root()
+    found = (
+        f"{ids.start} to {ids.start + ids.count - 1} of this host, which are lent to root"
+        if ids
+        else "the host's own: /etc/subuid and /etc/subgid lend root none"
+    )
+    return Finding("ids in containers", found, True)
 
 
 def namespaces() -> list[Finding]:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -146,13 +146,20 @@ def _name(pid: int) -> str:
 # ---------------------------------------------------------------- what must be seen as new
 
 
-def show_as_new(layers: Sequence[Path], since: int, upper: Path, touched: Path) -> None:
+def show_as_new(
+    layers: Sequence[Path],
+    since: int,
+    upper: Path,
+    touched: Path,
+    owner: Callable[[int], int],
+) -> None:
     """Make every folder that the layers from number ``since`` on add something to look changed.
 
     Frozen folders all have the same time, and whoever has listed one (Python, before an import)
     looks at its time to know whether it must be listed again. So ``touched``, which is to lie on
     top of the layers, gets these folders with the present time; and where the container has
-    written to one itself, the one in ``upper`` gets it.
+    written to one itself, the one in ``upper`` gets it. ``owner`` says whose a folder in
+    ``touched`` is to be that is somebody's in the layers.
     """
     for number in range(since, len(layers)):
         pending = [""]
@@ -162,7 +169,7 @@ def show_as_new(layers: Sequence[Path], since: int, upper: Path, touched: Path) 
                 is_below = any(_is_folder(layer / path) for layer in layers[:number])
                 written = _written(upper, path)
                 if is_below:
-                    _touch(touched, path, info)
+                    _touch(touched, path, info, owner)
                 if written:
                     os.utime(written, follow_symlinks=False)
                 if is_below or written:
@@ -188,12 +195,12 @@ def _written(upper: Path, path: str) -> Path | None:
     return here
 
 
-def _touch(top: Path, path: str, like: os.stat_result) -> None:
+def _touch(top: Path, path: str, like: os.stat_result, owner: Callable[[int], int]) -> None:
     """A folder of the present time; its parents are there already."""
     folder = top / path
     with suppress(FileExistsError):
         folder.mkdir()
-    os.chown(folder, like.st_uid, like.st_gid)
+    os.chown(folder, owner(like.st_uid), owner(like.st_gid))
     folder.chmod(stat.S_IMODE(like.st_mode))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from ..errors import HostError
 from ..folders import remove_tree
-from . import cgroup
+from . import cgroup, subordinate
 
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
 _PATIENCE_S = 5.0
@@ -25,7 +26,7 @@ _UNFINISHED_S = 60.0
 
 
 def make(environ: Mapping[str, str]) -> tuple[Path, int]:
-    """A fresh 0700 folder, locked while any of our processes lives; sweeps what dead ones left.
+    """A fresh folder, locked while any of our processes lives; sweeps what dead ones left.
 
     Its cgroups bear its name, which no process id alone makes unique: namespaces count their own.
     """
@@ -34,7 +35,7 @@ def make(environ: Mapping[str, str]) -> tuple[Path, int]:
     name = f"{os.getpid()}-{os.urandom(4).hex()}"
     fresh, run_dir = parent / f".new-{name}", parent / name
     try:
-        fresh.mkdir(mode=0o700)
+        fresh.mkdir(mode=mode(os.getuid()))
         lock = os.open(fresh / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX)
         fresh.rename(run_dir)  # only now can a sweeper see it, and it is locked
@@ -46,25 +47,37 @@ def make(environ: Mapping[str, str]) -> tuple[Path, int]:
     return run_dir, lock
 
 
+def mode(uid: int) -> int:
+    """Of the folders of that user: containers with ids that are lent to root must pass."""
+    return 0o711 if uid == 0 and subordinate.of_root() else 0o700
+
+
 def _parent(environ: Mapping[str, str]) -> Path:
     """``$XDG_RUNTIME_DIR/container-kernel``, or a folder in /tmp that is provably ours.
 
     In user namespaces many are uid 0: the first name that nobody else has is taken.
     """
     given = environ.get("XDG_RUNTIME_DIR")
-    if given and _is_ours(Path(given)):
+    if given and _is_ours(Path(given)) and _is_passable(Path(given)):
         places = [Path(given) / "container-kernel"]
     else:
         name = f"/tmp/container-kernel-{os.getuid()}"
         places = [Path(name), *(Path(f"{name}.{number}") for number in range(1, 100))]
     for parent in places:
         with suppress(OSError):
-            parent.mkdir(mode=0o700, exist_ok=True)
+            parent.mkdir(mode=mode(os.getuid()), exist_ok=True)
         if _is_ours(parent):
+            parent.chmod(mode(os.getuid()))
             return parent
     raise HostError(
         f"{places[0]} belongs to somebody else", hint="set XDG_RUNTIME_DIR to a folder of yours"
     )
+
+
+def _is_passable(path: Path) -> bool:
+    """Whether containers can get to what is in there."""
+    is_closed = mode(os.getuid()) & stat.S_IXOTH == 0
+    return is_closed or all(one.stat().st_mode & stat.S_IXOTH for one in (path, *path.parents))
 
 
 def _is_ours(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pwd
 import stat
@@ -15,6 +16,7 @@ SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _FEWEST = 2000
 """Fewer ids than this cannot hold the users and groups of ordinary images."""
 _ALL_IDS = 2**32 - 1
+_FILES = ("/etc/subuid", "/etc/subgid")
 _FILE_CAPABILITY = "security.capability"
 REMEDY = (
     "install `uidmap` and give the user a range: "
@@ -36,7 +38,7 @@ def find(environ: Mapping[str, str], lacks: list[str]) -> tuple[Range, Range] | 
         lacks.append("subordinate ids: switched off by CONTAINER_KERNEL_SINGLE_UID")
         return None
     found = []
-    for file in ("/etc/subuid", "/etc/subgid"):
+    for file in _FILES:
         ids = _range_of_user(Path(file))
         if ids is None or ids.count < _FEWEST:
             what = f"only {ids.count} ids, fewer than {_FEWEST}," if ids else "no range"
@@ -50,6 +52,17 @@ def find(environ: Mapping[str, str], lacks: list[str]) -> tuple[Range, Range] | 
             lacks.append(f"subordinate ids: {what}")
             return None
     return found[0], found[1]
+
+
+@functools.cache
+def of_root() -> Range | None:
+    """The ids that this host lends root for its containers, as users and as groups."""
+    uids, gids = (_range_of_user(Path(file)) for file in _FILES)
+    if uids is None or gids is None:
+        return None
+    start = max(uids.start, gids.start)
+    count = min(uids.start + uids.count, gids.start + gids.count) - start
+    return Range(start, count) if count >= _FEWEST else None
 
 
 def _has_privilege(path: str) -> bool:

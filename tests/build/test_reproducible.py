@@ -3,7 +3,9 @@
 import json
 import os
 import shutil
+import stat
 import struct
+import time
 from pathlib import Path
 
 import pytest
@@ -130,6 +132,20 @@ def test_the_folder_of_the_notebook_decides_nothing(make, make_bench, settings, 
 
 
 # ---------------------------------------------------------------- what is volatile
+
+
+@pytest.mark.parametrize("pause_s", [0, 0.1])
+def test_a_folder_that_a_step_only_passes_through_stays_as_it_was(make, pause_s):
+    """Ours lies on that of the image, made when the first container was started, and is what the
+    host kernel copies with a file that changes in it.
+    """
+    bench = make(Shell("chmod 751 /etc; chown 3:4 /etc; touch -d '2001-02-03 00:00:00' /etc"))
+    time.sleep(pause_s)  # somebody thinks
+    bench.build("last", Shell("echo more >> /etc/passwd"))
+    chain = bench.workbench.store.snapshots.chain(bench.image().chain_id)
+    before, after = ((layer.path / "etc").stat() for layer in chain[-2:])
+    assert (after.st_uid, after.st_gid) == (before.st_uid, before.st_gid)
+    assert (stat.S_IMODE(after.st_mode), after.st_mtime) == (0o751, 981158400)
 
 
 @pytest.mark.parametrize("rule", volatile.RULES, ids=lambda rule: rule.name)

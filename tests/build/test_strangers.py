@@ -52,7 +52,7 @@ def told(place):
     def told(manager, **files):
         install = Installation(Packages(manager, ("x",)), place, Journal(place.store.home), None)
         made.append(install)
-        folder = install.command({}, {}).caches["/run/told"]
+        folder = install.command({}, {}).answers["/run/told"]
         for name, write in files.items():
             write(folder / name.replace("_", "."))
         return install.taken()
