@@ -25,6 +25,7 @@ from container_kernel.runtime.host import Host, find_tool
 from container_kernel.runtime.limits import Limits
 from container_kernel.store.places import KNOWN
 from container_kernel.store.store import Store
+from tests.lending import lend
 
 _entered = None
 _why_not = ""
@@ -39,6 +40,9 @@ def pytest_configure(config):
         _entered = namespace.enter(os.environ)
     except HostError as error:
         _why_not = str(error)
+        return
+    if not _entered.is_rootless:
+        lend("")  # of which `runtime/test_lent.py` is, whatever this host does
 
 
 def pytest_report_header():

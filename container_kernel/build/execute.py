@@ -345,6 +345,7 @@ def _site_folder(place: Workplace, files: Mapping[str, str]) -> Path:
             target = folder / os.path.relpath(path, site.FOLDER)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
+        place.host.open_to_containers(*folder.rglob("*"))
         return place.host.bind(folder)
 
     return place.host.once(("site", *sorted(files.items())), make)

@@ -128,6 +128,7 @@ class Maker:
                 data = folder.read(name)
                 _check(name, str(Digest.of(data)) == inputs.named[name])
                 result[name].write_bytes(data)
+                self._place.host.open_to_containers(result[name])
             return result
         finally:
             folder.close()

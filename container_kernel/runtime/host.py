@@ -91,8 +91,15 @@ class Host:
     def new_folder(self, kind: str) -> Path:
         """An empty folder of this process, for a mount point or a socket."""
         folder = self.namespace.run_dir / kind / str(next(_numbers))
-        folder.mkdir(mode=0o755, parents=True)
+        folder.mkdir(parents=True)
+        self.open_to_containers(folder.parent, folder)
         return folder
+
+    def open_to_containers(self, *paths: Path) -> None:
+        """Let containers read what they are given: where ids are lent, they are not its owner."""
+        if self.ids:
+            for path in paths:
+                path.chmod(0o755 if path.is_dir() else 0o644)
 
     def keep_in_memory(self, folder: Path, owner: int) -> None:
         """Have a folder of ours empty, and not large; `unbind` takes it away.

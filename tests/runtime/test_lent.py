@@ -26,6 +26,7 @@ from container_kernel.runtime.relaxed import Relaxed
 from container_kernel.runtime.wish import Wish
 from container_kernel.store.shelf import Shelf
 from container_kernel.workbench import Workbench
+from tests.lending import lent
 from tests.runtime.conftest import KINDS, Prober
 from tests.runtime.facts import read
 from tests.runtime.hostile import Hostile
@@ -50,29 +51,20 @@ chown 65535:65535 /a; echo more >> /etc/passwd"""
 
 
 @pytest.fixture(scope="module", autouse=True)
-def lent(entered, tmp_path_factory):
+def is_lent(entered):
     """A host that lends root ids, for what is started from here on."""
-    file = tmp_path_factory.mktemp("etc") / "subids"
-    file.write_text(f"somebody:100000:65536\nroot:{START}:{COUNT}\n")
-    files = ("/etc/subuid", "/etc/subgid")
-    for name in files:
-        syscalls.mount(str(file), name, "", syscalls.MS_BIND)
-    folders = {
-        folder: folder.stat().st_mode for folder in (entered.run_dir.parent, entered.run_dir)
-    }
-    for folder in folders:
+    run_dir = entered.run_dir
+    modes = {folder: folder.stat().st_mode for folder in (run_dir.parent, run_dir)}
+    for folder in modes:
         folder.chmod(0o711)  # as it is made where ids are lent
-    subordinate.of_root.cache_clear()
-    yield
-    for folder, mode in folders.items():
+    with lent(f"somebody:100000:65536\nroot:{START}:{COUNT}\n"):
+        yield
+    for folder, mode in modes.items():
         folder.chmod(stat.S_IMODE(mode))
-    for name in files:
-        syscalls.umount(name)
-    subordinate.of_root.cache_clear()
 
 
 @pytest.fixture(scope="module")
-def host(lent, entered, oci_runtime):
+def host(is_lent, entered, oci_runtime):
     return Host.open(entered, oci_runtime)
 
 
@@ -165,6 +157,20 @@ def test_a_working_directory_that_is_missing_is_made(prober, oci_runtime):
     said = prober.build(f"%%build --net none\n: {oci_runtime}; pwd; ls -lnd /not")
     assert said.startswith("/not/there")
     assert said.split()[3] == "0"
+
+
+def test_the_umask_shuts_no_container_out(hostile):
+    """What it is given is made by us, and it is not of our user."""
+    before = os.umask(0o077)
+    try:
+        hostile.place.host._made.clear()
+        look = "id -u; find /run/site -type f | xargs cat > /dev/null; ls -ld /etc /run"
+        said = hostile.build({}, look).splitlines()
+        with hostile.live({}) as live:
+            assert read(live.start(["id", "-u"])) == "1000\n"
+    finally:
+        os.umask(before)
+    assert [line[:10] for line in said] == ["0", "drwxr-xr-x", "drwxr-xr-x"]
 
 
 @pytest.mark.parametrize("owner", [0, 4321])
