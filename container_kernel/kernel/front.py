@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import zmq
 
@@ -23,6 +24,7 @@ from .wire import (
 )
 
 _BATCH = 200
+_AGAIN_S, _TRIES = 0.02, 100
 
 
 @record
@@ -74,19 +76,20 @@ class Front:
         self._channels = {
             "shell": self._bind(zmq.ROUTER, info.address("shell")),
             "control": self._bind(zmq.ROUTER, info.address("control")),
-            "stdin": self._bind(zmq.ROUTER, info.address("stdin")),
+            "stdin": self._bind(zmq.ROUTER, info.address("stdin"), is_told=True),
             "iopub": self._bind(zmq.XPUB, info.address("iopub")),
         }
         self._start_heartbeat(info.address("hb"))
         loop.add_channel(self._channels["iopub"], self._on_subscription)
 
-    def _bind(self, kind: int, address: str) -> Channel:
+    def _bind(self, kind: int, address: str, *, is_told: bool = False) -> Channel:
         socket: zmq.Socket[bytes] = self.context.socket(kind)
         socket.linger = 1000
         # zmq drops silently at the high-water mark: outputs would be lost.
         socket.set_hwm(0)
         if kind == zmq.ROUTER:
             socket.router_handover = 1
+            socket.router_mandatory = is_told  # that somebody is not there
         socket.bind(address)
         return Channel(socket)
 
@@ -157,10 +160,18 @@ class Front:
         """Send frames that are signed already; a front end that has left is no error."""
         if channel == "iopub":
             self.outputs.note(frames)
+        self._try_to_send(channel, [*identities, *frames])
+
+    def _try_to_send(self, channel: str, frames: Sequence[bytes], tries: int = 1) -> None:
+        """A front end that has sent a cell may be a moment late to where questions are asked."""
         try:
-            self._channels[channel].send([*identities, *frames])
+            self._channels[channel].send(frames)
         except zmq.ZMQError as error:
-            report(f"{channel}: not sent: {error}")
+            if error.errno != zmq.EHOSTUNREACH or tries == _TRIES:
+                report(f"{channel}: not sent: {error}")
+            else:
+                again = partial(self._try_to_send, channel, frames, tries + 1)
+                self._loop.call_later(_AGAIN_S, again)
 
     def sign_again(self, dicts: Sequence[bytes], buffers: Sequence[bytes]) -> list[bytes]:
         """The frames of a message whose dicts came from elsewhere, signed with our key."""

@@ -194,6 +194,26 @@ def test_input_is_asked_for_and_given(kernel, kind, ask):
 
 
 @python_kinds
+def test_a_question_waits_for_a_front_end_that_connects_a_moment_later(kernel, kind):
+    other = kernel.manager.blocking_client()
+    other.start_channels(stdin=False)
+    try:
+        other.wait_for_ready(timeout=TIMEOUT_S)
+        msg_id = other.execute("print('got', input())", allow_stdin=True)
+        time.sleep(0.5)
+        other.stdin_channel.start()
+        other.get_stdin_msg(timeout=5)
+        other.input("Ada")
+        while (reply := other.get_shell_msg(timeout=TIMEOUT_S))["parent_header"][
+            "msg_id"
+        ] != msg_id:
+            continue
+        assert reply["content"]["status"] == "ok"
+    finally:
+        other.stop_channels()
+
+
+@python_kinds
 def test_input_without_a_front_end_that_answers_is_an_error(kernel, kind):
     reply, _ = kernel.run("input()", allow_stdin=False)
     assert reply["ename"] == "StdinNotImplementedError"
