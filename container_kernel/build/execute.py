@@ -369,10 +369,12 @@ def _failure(title: str, exit_: Exit, tail: tuple[str, ...], refused: Sequence[s
 
 def _no_start(rootfs: Rootfs, command: Command, error: RuntimeFailed) -> ContainerKernelError:
     program = _arguments(command.script)[0]
-    if rootfs.open(program, os.O_PATH) is None:
-        return StepFailed(
-            f"the image has no {program} to run this step",
-            exit_code=None,
-            hint="an earlier step removed it, or the base never had it; change that cell",
-        )
-    return error
+    fd = rootfs.open(program)
+    if fd is not None:
+        os.close(fd)
+        return error
+    return StepFailed(
+        f"the image has no {program} to run this step",
+        exit_code=None,
+        hint="an earlier step removed it, or the base never had it; change that cell",
+    )

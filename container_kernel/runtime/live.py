@@ -6,7 +6,6 @@ inner kernel dies or is restarted, the next one finds the files the last one wro
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import cached_property, partial
@@ -116,9 +115,9 @@ class Live:
         """Call ``tell`` whenever the OCI runtime has been set to work, in any container."""
         self._host.runtime.on_spawn = tell
 
-    def open(self, path: str, flags: int = os.O_RDONLY) -> int | None:
+    def open(self, path: str) -> int | None:
         """A descriptor of a path inside, links followed inside only; None when it is not there."""
-        return self.rootfs.open(path, flags)
+        return self.rootfs.open(path)
 
     def read(self, path: str) -> str | None:
         """The text of a regular file inside, bounded; None when it is not there."""

@@ -106,10 +106,10 @@ class Rootfs:
         """The root folder, for `identity` and openat2(2)."""
         return self._fd
 
-    def open(self, path: str, flags: int = os.O_RDONLY) -> int | None:
+    def open(self, path: str) -> int | None:
         """Open a path as a process inside would; None when it is not there."""
         try:
-            return syscalls.open_in_root(self._fd, path, flags | os.O_NONBLOCK | os.O_NOCTTY)
+            return syscalls.open_in_root(self._fd, path, os.O_NONBLOCK | os.O_NOCTTY)
         except OSError:
             return None
 

@@ -67,7 +67,7 @@ def _parent(environ: Mapping[str, str]) -> Path:
         with suppress(OSError):
             parent.mkdir(mode=mode(os.getuid()), exist_ok=True)
         if _is_ours(parent):
-            parent.chmod(mode(os.getuid()))
+            parent.chmod(stat.S_IMODE(parent.stat().st_mode) | mode(os.getuid()))
             return parent
     raise HostError(
         f"{places[0]} belongs to somebody else", hint="set XDG_RUNTIME_DIR to a folder of yours"

@@ -24,6 +24,7 @@ from container_kernel.errors import (
     InputNotFound,
     Interrupted,
     NoBase,
+    RuntimeFailed,
     StoreError,
 )
 from container_kernel.errors import StepFailed as StepFailedError
@@ -133,6 +134,12 @@ def test_a_step_that_writes_nothing_is_a_layer_too(bench, unique):
 def test_a_step_without_a_shell_left_says_so(bench, unique):
     bench.build("a", Shell(f"{unique}\nrm /bin/sh"))
     with pytest.raises(StepFailedError, match="no /bin/sh"):
+        bench.build("b", Shell(f"{unique}\necho"))
+
+
+def test_why_a_step_was_not_started_is_not_taken_for_a_missing_shell(bench, unique):
+    bench.build("a", Shell(f"{unique}\nrm /bin/sh; echo > /bin/sh"))
+    with pytest.raises(RuntimeFailed, match=r"(?i)permission denied"):
         bench.build("b", Shell(f"{unique}\necho"))
 
 
