@@ -17,6 +17,8 @@ from ..oci.idmap import IdMap
 from ..record import record
 from .host import Host
 
+_TO_US, _PASSED = ("/", "/run"), 0o111
+"""What is on the way to the sockets that we share with a container must be passed by its user."""
 _FOLDERS = ("/dev", "/proc", "/sys", "/run", "/etc")
 _TEXTS = {"/etc/hosts": "127.0.0.1 localhost\n", "/etc/resolv.conf": "", "/etc/hostname": ""}
 
@@ -102,9 +104,10 @@ class Below:
         found = dict.fromkeys(folders, Like(0o755, root, root, 0))
         for path, info in here.items():
             if stat.S_ISDIR(info.st_mode):
-                mtime_ns = newer.get(path, info).st_mtime_ns
+                mode = stat.S_IMODE(info.st_mode) | (_PASSED if path in _TO_US else 0)
                 owners = self.owner(info.st_uid), self.owner(info.st_gid)
-                found[path] = Like(stat.S_IMODE(info.st_mode), *owners, mtime_ns)
+                mtime_ns = newer.get(path, info).st_mtime_ns
+                found[path] = Like(mode, *owners, mtime_ns)
         return found
 
 

@@ -148,6 +148,11 @@ def test_a_folder_that_a_step_only_passes_through_stays_as_it_was(make, pause_s)
     assert (stat.S_IMODE(after.st_mode), after.st_mtime) == (0o751, 981158400)
 
 
+def test_the_way_to_a_containers_sockets_is_open_whatever_the_image_says(make):
+    bench = make(Shell("chmod 700 /run"))
+    assert bench.output("id -u; cd /run/container-kernel && pwd") == "1000\n/run/container-kernel\n"
+
+
 @pytest.mark.parametrize("rule", volatile.RULES, ids=lambda rule: rule.name)
 def test_volatile_files_are_not_in_a_layer(make, rule):
     paths = [path.replace("**", "deep/file").replace("*", "x") for path in rule.paths]
