@@ -35,13 +35,10 @@ from tests.runtime.test_escapes import *  # noqa: F403
 from tests.runtime.test_isolation import *  # noqa: F403
 from tests.runtime.test_rebase import *  # noqa: F403
 
-pytestmark = [
-    pytest.mark.privileged,
-    pytest.mark.skipif(
-        not subordinate.mapped().is_identity,
-        reason="it is root whom ids are lent here; a user's containers have those of the user",
-    ),
-]
+if not subordinate.mapped().is_identity:
+    reason = "it is root whom ids are lent here; a user's containers have those of the user"
+    pytest.skip(reason, allow_module_level=True)
+pytestmark = pytest.mark.privileged
 START, COUNT = 3_000_000, 65_536
 UNUSUAL = """%%build --net none
 mkdir -p /a/b /c && touch /a/b/one /c/two && chown 7:8 /a/b/one && chmod 4755 /a/b/one
