@@ -111,6 +111,17 @@ def test_row_38_a_command_with_few_files_says_so(cli, files):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.privileged
+def test_row_45_more_files_than_this_host_allows_are_clamped_and_it_is_said(cli):
+    script = ["--image", "busybox", "--files", "8000", "--", "sh", "-c", "ulimit -Hn"]
+    argv = [sys.executable, "-m", "container_kernel", "exec", *script]
+    few = ["prlimit", "--nofile=1024:4096", "--", *argv]
+    done = subprocess.run(few, cwd=cli.folder, capture_output=True, text=True, check=False)
+    assert done.stdout == "4096\n", done.stderr
+    assert "--files is held by RLIMIT_NOFILE" in done.stderr
+    assert "which this host allows us to set to 4096 at most" in done.stderr
+
+
 def test_parameters_need_a_tagged_cell(tmp_path):
     pytest.importorskip("papermill", reason="papermill is not installed")
     write_notebook(tmp_path / "x.ipynb", "1")

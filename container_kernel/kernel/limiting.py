@@ -91,9 +91,7 @@ def unheld(wanted: Mapping[str, Any], held: Limits, cgroup: CgroupParent | None)
             lines.append(f"--{flag.name} is not in force on this host")
         elif ", " in by and (cgroup is None or not by.startswith("cgroup")):
             lines.append(f"--{flag.name} is held by {by}")
-    noted = [line for line in lines if "--files" not in line]
-    if not noted:
-        return ""
+    noted = [line for line in lines if "--files" not in line or "at most" in line]
     return "".join(f"{line} (container-kernel doctor tells more)\n" for line in noted)
 
 

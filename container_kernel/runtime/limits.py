@@ -166,10 +166,15 @@ def _disk(folder: Path | None) -> tuple[int, int] | None:
         return None
 
 
+def _less(files: int) -> str:
+    most = clamped(resource.RLIMIT_NOFILE, files)
+    return "" if most == files else f", which this host allows us to set to {most} at most"
+
+
 def how(limits: Limits, cgroup: CgroupParent | None) -> dict[str, str]:
     """By what each limit is held, by field; in words, ``NOT_HELD`` where it is not."""
     words = {
-        "open_files": "RLIMIT_NOFILE, for each process",
+        "open_files": f"RLIMIT_NOFILE, for each process{_less(limits.open_files)}",
         "shm_bytes": "size of the tmpfs",
         "scratch_bytes": "size of the tmpfs",
         "timeout_s": "an interrupt, then SIGKILL",

@@ -117,7 +117,7 @@ def test_a_failed_cell_leaves_the_environment_as_it_was(bench, unique):
     assert bench.image().digest == before
 
 
-def test_an_interrupted_step_is_killed_whole_and_freezes_nothing(bench, unique):
+def test_row_141_an_interrupted_step_is_killed_whole_and_freezes_nothing(bench, unique):
     cancel = Cancel()
     threading.Timer(0.5, cancel.set).start()
     with pytest.raises(Interrupted):
@@ -143,7 +143,7 @@ def test_why_a_step_was_not_started_is_not_taken_for_a_missing_shell(bench, uniq
         bench.build("b", Shell(f"{unique}\necho"))
 
 
-def test_a_daemon_of_a_step_is_gone_before_it_is_frozen(bench, unique):
+def test_row_141_a_daemon_of_a_step_is_gone_before_it_is_frozen(bench, unique):
     bench.build(
         "a", Shell(f"{unique}\n(while :; do echo x >> /log; sleep 0.01; done) &\nsleep 0.1")
     )

@@ -141,13 +141,13 @@ SUPERVISOR, REAPER, WORKER = range(3)
     ids=lambda victims: "+".join(map(str, victims)),
 )
 @pytest.mark.parametrize("with_server", [False, True], ids=["kernel", "kernel and server"])
-def test_nothing_is_left_after_kill(kernel, victims, with_server):
+def test_row_167_nothing_is_left_after_kill(kernel, victims, with_server):
     pids = kernel.family if victims == ["all"] else [kernel.family[one] for one in victims]
     kernel.kill(*([kernel.server.pid] if with_server else []), *pids)
     assert kernel.leaves_nothing()
 
 
-def test_nothing_is_left_after_the_server_alone_is_killed(kernel):
+def test_row_167_nothing_is_left_after_the_server_alone_is_killed(kernel):
     kernel.kill(kernel.server.pid)
     assert kernel.leaves_nothing()
 

@@ -45,7 +45,7 @@ def rows(kernel, code="%limits"):
 BOMB = "for i in $(seq 60); do sleep 3 & done; exit 7"
 
 
-def test_without_flags_it_shows_value_use_and_holder(kernel, has_cgroup):
+def test_row_35_without_flags_it_shows_value_use_and_holder(kernel, has_cgroup):
     kernel.run("true")
     shown = rows(kernel)
     by = "cgroup v" if has_cgroup else "RLIMIT_NPROC"

@@ -48,7 +48,7 @@ NET_RAW = 1 << 13
         ("--as-root --add-cap CAP_NET_RAW", ["as-root", "add-cap NET_RAW"]),
     ],
 )
-def test_run_warns_of_what_it_was_asked_for(kernel, flags, words):
+def test_row_118_run_warns_of_what_it_was_asked_for(kernel, flags, words):
     reply, outputs = kernel.run(f"%%run {flags}\n{STATUS}")
     assert reply["status"] == "ok"
     ((text, metadata),) = warnings(outputs)
@@ -71,7 +71,7 @@ def test_a_capability_that_there_is_not_is_an_error(kernel, name):
     assert (reply["status"], reply["ename"]) == ("error", "BadArguments")
 
 
-def test_a_session_that_settings_weaken_says_so_once_each_time_it_starts(
+def test_row_118_a_session_that_settings_weaken_says_so_once_each_time_it_starts(
     tmp_path, home, oci_runtime, monkeypatch
 ):
     lines = ["c.ContainerKernel.add_cap = ['NET_RAW']", "c.ContainerKernel.no_seccomp = True"]

@@ -229,6 +229,21 @@ def test_interrupt_of_input(kernel, kind):
 
 
 @python_kinds
+def test_row_40_hogs_on_all_processors_keep_no_interrupt_from_a_cell(kernel, kind):
+    argv = ["sh", "-c", "while :; do :; done"]
+    many = f"[subprocess.Popen({argv}) for _ in range({os.cpu_count() + 1})]"
+    msg_id = kernel.client.execute(f"import subprocess\nhogs = {many}\nwhile True: pass")
+    while kernel.client.get_iopub_msg(timeout=TIMEOUT_S)["msg_type"] != "execute_input":
+        continue
+    time.sleep(0.5)
+    start = time.monotonic()
+    assert kernel.ask_control("interrupt_request")["content"]["status"] == "ok"
+    assert kernel.reply_to(msg_id)["content"]["ename"] == "KeyboardInterrupt"
+    assert time.monotonic() - start < 5
+    kernel.run("for hog in hogs: hog.kill(); hog.wait()")
+
+
+@python_kinds
 def test_display_id_updates_a_display(kernel, kind):
     code = "h = display(1, display_id='x'); h.update(2)"
     _, outputs = kernel.run(code)

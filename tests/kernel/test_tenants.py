@@ -43,7 +43,7 @@ def works(kernel):
     assert kernel.text("cat /built").endswith("built\n")
 
 
-def test_nothing_of_the_notebooks_folder_is_run_or_imported(tmp_path, oci_runtime):
+def test_row_172_nothing_of_the_notebooks_folder_is_run_or_imported(tmp_path, oci_runtime):
     folder, canary = tmp_path / "notebook", tmp_path / "canary"
     package = folder / "container_kernel/kernel"
     package.mkdir(parents=True)
@@ -66,7 +66,7 @@ def test_nothing_of_the_notebooks_folder_is_run_or_imported(tmp_path, oci_runtim
     assert not canary.exists(), canary.read_text()
 
 
-def test_what_a_notebooks_metadata_asks_for_is_not_given(tmp_path, home, oci_runtime):
+def test_row_173_what_a_notebooks_metadata_asks_for_is_not_given(tmp_path, home, oci_runtime):
     wishes = {
         "net": "host", "network": "host", "privileged": True, "as_root": True, "user": "0",
         "mounts": [{"source": "/etc", "target": "/host"}], "mount": "/etc:/host:rw",
@@ -120,7 +120,7 @@ def two(tmp_path, oci_runtime):
         kernel.close()
 
 
-def test_two_users_of_one_notebook_share_nothing(two):
+def test_row_170_two_users_of_one_notebook_share_nothing(two):
     (alice, bob), homes = two
     for kernel in (alice, bob):
         works(kernel)
@@ -155,7 +155,7 @@ def _is_lock(fd):
         return False
 
 
-def test_another_user_gets_into_nothing_of_ours(two, entered):
+def test_row_170_another_user_gets_into_nothing_of_ours(two, entered):
     if entered.idmap.squash:
         pytest.skip("with a single id there is nobody else to be")
     (alice, _), homes = two

@@ -21,7 +21,7 @@ from container_kernel.runtime.advisories import ADVISORIES, open_in
         ("Linux", (6, 18, 44), set(), {"CVE"}),
     ],
 )
-def test_a_version_has_what_is_not_mended_in_its_branch(program, version, expected, others):
+def test_row_174_a_version_has_what_is_not_mended_in_its_branch(program, version, expected, others):
     found = {one.cve for one in open_in(program, version)}
     assert expected <= found
     assert not any(other in cve for other in others for cve in found)

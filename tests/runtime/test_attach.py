@@ -62,7 +62,7 @@ def test_a_mount_is_a_source_a_target_and_an_access(text, expected):
         *("volume:../x:/a", "volume:A:/a", "volume::/a", "volume:a/b:/a"),
     ],
 )
-def test_what_is_not_on_the_list_of_options_is_refused(text):
+def test_row_138_what_is_not_on_the_list_of_options_is_refused(text):
     with pytest.raises(ValueError, match=r"\w"):
         mounts.parse(text)
 
@@ -118,7 +118,7 @@ def test_a_socket_is_not_mounted(around):
             opened("docker.sock", around)
 
 
-def test_a_source_exchanged_all_the_time_never_leads_outside(around, tmp_path):
+def test_row_135_a_source_exchanged_all_the_time_never_leads_outside(around, tmp_path):
     """By a process in another container that has the notebook's folder too."""
     a_folder, a_link = around.notebook / "a", around.notebook / "b"
     a_folder.mkdir()
@@ -276,7 +276,7 @@ def test_freezing_scratch_follows_no_link_and_keeps_no_mount_point(live, around,
 
 
 @pytest.mark.privileged
-def test_many_are_mounted_while_somebody_exchanges_the_sources(live, around, tmp_path):
+def test_row_135_many_are_mounted_while_somebody_exchanges_the_sources(live, around, tmp_path):
     """A second container swaps the source for a link as fast as it can while ours start."""
     (around.notebook / "data").chmod(0o777)
     around.notebook.chmod(0o777)

@@ -214,7 +214,7 @@ def test_a_share_of_the_processors_is_its_cgroups(start, host):
     assert share == 512 if cgroup.version == 1 else share < 100
 
 
-def test_nothing_is_left_after_a_container(run, host, entered):
+def test_row_39_nothing_is_left_after_a_container(run, host, entered):
     def traces():
         found = {*(entered.run_dir / "runtime").iterdir(), *(entered.run_dir / "bundles").iterdir()}
         found |= {

@@ -40,7 +40,7 @@ def run(lacks, *words, **env):
         ("right-to-map", "newuidmap refused to map ids 100000 to 165535"),
     ],
 )
-def test_without_ids_to_lend_it_goes_on_with_one_and_says_why(lack, said):
+def test_row_171_without_ids_to_lend_it_goes_on_with_one_and_says_why(lack, said):
     done = run([lack], "doctor", "--json")
     assert done.returncode == 0, done.stderr
     findings = json.loads(done.stdout)["findings"]
@@ -51,7 +51,7 @@ def test_without_ids_to_lend_it_goes_on_with_one_and_says_why(lack, said):
 
 
 @pytest.mark.privileged
-def test_without_user_namespaces_the_remedy_is_exact():
+def test_row_171_without_user_namespaces_the_remedy_is_exact():
     done = run(["user-namespaces"], "doctor")
     assert done.returncode == 3
     assert "sudo sysctl user.max_user_namespaces=15000" in done.stderr + done.stdout

@@ -102,7 +102,7 @@ def needs_pasta():
 
 @pytest.mark.privileged
 @pytest.mark.parametrize(("peer", "loopback"), BOTH, ids=["IPv4", "IPv6"])
-def test_pasta_reaches_peers_and_not_the_hosts_loopback(run, outer, peer, loopback):
+def test_row_114_pasta_reaches_peers_and_not_the_hosts_loopback(run, outer, peer, loopback):
     needs_pasta()
     assert run(f"reach {peer}; reach {loopback}", PASTA).split() == ["yes", "no"]
     assert outer.asked == [peer]
@@ -110,7 +110,7 @@ def test_pasta_reaches_peers_and_not_the_hosts_loopback(run, outer, peer, loopba
 
 @pytest.mark.privileged
 @pytest.mark.parametrize("address", [outer_host.METADATA, METADATA6, GATEWAY, "fd77::1"])
-def test_pasta_reaches_no_metadata_and_maps_no_gateway(run, outer, address):
+def test_row_114_pasta_reaches_no_metadata_and_maps_no_gateway(run, outer, address):
     needs_pasta()
     assert run(f"reach {address}", PASTA) == "no\n"
     assert outer.asked == []
