@@ -301,4 +301,5 @@ def test_nothing_is_left_when_a_network_is_closed(host, entered):
     before = left()
     for network in (PASTA, LISTED, PASTA, LISTED):
         Uplink(host, network).close()
-    assert left() == before
+    # What tests of before have not been done with may go meanwhile.
+    assert all(now <= then for now, then in zip(left(), before, strict=True))
