@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import re
 import select
 import stat
 from collections.abc import Iterable
@@ -92,6 +93,12 @@ def umount(target: str, flags: int = 0) -> None:
 def prctl(option: int, value: int) -> int:
     """Set or read a property of this process (prctl(2))."""
     return _check(_libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0), "prctl")
+
+
+def linux_version() -> tuple[int, ...]:
+    """The host kernel's, ``(6, 1, 0)`` (uname(2)); empty when it says none."""
+    found = re.match(r"\d+(?:\.\d+)*", os.uname().release)
+    return tuple(int(part) for part in found[0].split(".")) if found else ()
 
 
 def make_files_as(number: int) -> None:

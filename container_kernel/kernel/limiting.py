@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..display import limits as shown
 from ..errors import BadArguments, CommandFailed, NoBase
-from ..runtime.limits import NOT_HELD, how
+from ..runtime.limits import NOT_HELD, fewer_files, how
 from .limit_flags import LIMIT_FLAGS, asked
 
 if TYPE_CHECKING:
@@ -84,15 +84,14 @@ def unheld(wanted: Mapping[str, Any], held: Limits, cgroup: CgroupParent | None)
     words = how(held, cgroup)
     lines = []
     for flag in LIMIT_FLAGS:
-        if flag.field not in wanted:
+        if flag.field not in wanted or (flag.field == "open_files" and not fewer_files(held)):
             continue
         by = words[flag.field]
         if by == NOT_HELD:
             lines.append(f"--{flag.name} is not in force on this host")
         elif ", " in by and (cgroup is None or not by.startswith("cgroup")):
             lines.append(f"--{flag.name} is held by {by}")
-    noted = [line for line in lines if "--files" not in line or "at most" in line]
-    return "".join(f"{line} (container-kernel doctor tells more)\n" for line in noted)
+    return "".join(f"{line} (container-kernel doctor tells more)\n" for line in lines)
 
 
 class Listening:

@@ -91,7 +91,7 @@ class Host:
     def new_folder(self, kind: str) -> Path:
         """An empty folder of this process, for a mount point or a socket."""
         folder = self.namespace.run_dir / kind / str(next(_numbers))
-        folder.mkdir(parents=True)
+        folder.mkdir(mode=0o755, parents=True)
         self.open_to_containers(folder.parent, folder)
         return folder
 

@@ -42,13 +42,14 @@ class InitLayer:
 
     def _folders(self) -> list[str]:
         """All there are, each before what is in it."""
-        paths = [f"{path}/x" for path in (*_FOLDERS, *self.folders)]
-        paths += [*_TEXTS, *self.files, *(path for path, _ in self.texts)]
-        paths += [f"{path}/x" for path, _ in self.homes]
+        files = (*_TEXTS, *self.files, *(path for path, _ in self.texts))
+        folders = [*_FOLDERS, *self.folders, *(path for path, _ in self.homes)]
         found = {"/"}
-        for path in paths:
-            while (path := os.path.dirname(os.path.normpath("/" + path.lstrip("/")))) != "/":
-                found.add(path)
+        for path in (*folders, *map(os.path.dirname, files)):
+            folder = "/" + os.path.normpath("/" + path).lstrip("/")
+            while folder not in found:
+                found.add(folder)
+                folder = os.path.dirname(folder)
         return sorted(found)
 
     def _fill(self, top: Path, idmap: IdMap, likes: Mapping[str, Like]) -> Path:

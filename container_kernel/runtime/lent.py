@@ -6,8 +6,6 @@ show them as the range's, so nothing is chowned and a layer is the same whoever 
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,13 +14,11 @@ from typing import TYPE_CHECKING
 from .. import syscalls
 from ..oci.idmap import IdMap
 from ..record import record
+from .host import userns_of
 from .subordinate import Range
 
 if TYPE_CHECKING:
     from .host import Host
-
-_FIRST_LINUX = (5, 19)
-"""The first whose overlayfs takes id-mapped layers."""
 
 
 @record
@@ -52,12 +48,7 @@ class Lent:
 
 
 def of(host: Host, ids: Range, home: Path) -> Lent | None:
-    """For a store; None where the host kernel or the file system cannot."""
-    found = re.match(r"(\d+)\.(\d+)", os.uname().release)
-    if found and (int(found[1]), int(found[2])) < _FIRST_LINUX:
-        return None
-    from .host import userns_of
-
+    """For a store; None where its file system cannot show other owners."""
     rows = f"0 {ids.start} {ids.count}"
     try:
         userns = userns_of(rows, rows)

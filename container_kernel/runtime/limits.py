@@ -166,15 +166,17 @@ def _disk(folder: Path | None) -> tuple[int, int] | None:
         return None
 
 
-def _less(files: int) -> str:
-    most = clamped(resource.RLIMIT_NOFILE, files)
-    return "" if most == files else f", which this host allows us to set to {most} at most"
+def fewer_files(limits: Limits) -> str:
+    """That it is fewer open files than ``limits`` say, in words; empty when it is not."""
+    most = clamped(resource.RLIMIT_NOFILE, limits.open_files)
+    is_less = most < limits.open_files
+    return f", which this host allows us to set to {most} at most" if is_less else ""
 
 
 def how(limits: Limits, cgroup: CgroupParent | None) -> dict[str, str]:
     """By what each limit is held, by field; in words, ``NOT_HELD`` where it is not."""
     words = {
-        "open_files": f"RLIMIT_NOFILE, for each process{_less(limits.open_files)}",
+        "open_files": f"RLIMIT_NOFILE, for each process{fewer_files(limits)}",
         "shm_bytes": "size of the tmpfs",
         "scratch_bytes": "size of the tmpfs",
         "timeout_s": "an interrupt, then SIGKILL",

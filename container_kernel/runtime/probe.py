@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
+from .. import syscalls
 from ..errors import HostError
 from ..record import record
 from . import advisories, apparmor, cgroup, level, selinux
@@ -95,9 +95,7 @@ def _runtime(wanted: str | None) -> Finding:
 
 
 def _host_kernel() -> Finding:
-    found = re.match(r"\d+(?:\.\d+)*", os.uname().release)
-    version = tuple(int(part) for part in found[0].split(".")) if found else ()
-    return _with_faults("host kernel", "Linux", "Linux", version)
+    return _with_faults("host kernel", "Linux", "Linux", syscalls.linux_version())
 
 
 def _with_faults(name: str, what: str, program: str, version: Version) -> Finding:

@@ -30,12 +30,13 @@ def make(environ: Mapping[str, str]) -> tuple[Path, int]:
 
     Its cgroups bear its name, which no process id alone makes unique: namespaces count their own.
     """
-    parent = _parent(environ)
+    wanted = mode(os.getuid())
+    parent = _parent(environ, wanted)
     sweep_all(parent)
     name = f"{os.getpid()}-{os.urandom(4).hex()}"
     fresh, run_dir = parent / f".new-{name}", parent / name
     try:
-        fresh.mkdir(mode=mode(os.getuid()))
+        fresh.mkdir(mode=wanted)
         lock = os.open(fresh / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX)
         fresh.rename(run_dir)  # only now can a sweeper see it, and it is locked
@@ -52,22 +53,24 @@ def mode(uid: int) -> int:
     return 0o711 if uid == 0 and subordinate.of_root() else 0o700
 
 
-def _parent(environ: Mapping[str, str]) -> Path:
+def _parent(environ: Mapping[str, str], wanted: int) -> Path:
     """``$XDG_RUNTIME_DIR/container-kernel``, or a folder in /tmp that is provably ours.
 
-    In user namespaces many are uid 0: the first name that nobody else has is taken.
+    In user namespaces many are uid 0: the first name that nobody else has is taken. Its mode allows
+    what ``wanted`` does.
     """
     given = environ.get("XDG_RUNTIME_DIR")
-    if given and _is_ours(Path(given)) and _is_passable(Path(given)):
+    must_pass = wanted & stat.S_IXOTH
+    if given and _is_ours(Path(given)) and (not must_pass or _is_passable(Path(given))):
         places = [Path(given) / "container-kernel"]
     else:
         name = f"/tmp/container-kernel-{os.getuid()}"
         places = [Path(name), *(Path(f"{name}.{number}") for number in range(1, 100))]
     for parent in places:
         with suppress(OSError):
-            parent.mkdir(mode=mode(os.getuid()), exist_ok=True)
+            parent.mkdir(mode=wanted, exist_ok=True)
         if _is_ours(parent):
-            parent.chmod(stat.S_IMODE(parent.stat().st_mode) | mode(os.getuid()))
+            parent.chmod(stat.S_IMODE(parent.stat().st_mode) | wanted)
             return parent
     raise HostError(
         f"{places[0]} belongs to somebody else", hint="set XDG_RUNTIME_DIR to a folder of yours"
@@ -75,9 +78,8 @@ def _parent(environ: Mapping[str, str]) -> Path:
 
 
 def _is_passable(path: Path) -> bool:
-    """Whether containers can get to what is in there."""
-    is_closed = mode(os.getuid()) & stat.S_IXOTH == 0
-    return is_closed or all(one.stat().st_mode & stat.S_IXOTH for one in (path, *path.parents))
+    """Whether anybody can get to what is in there."""
+    return all(one.stat().st_mode & stat.S_IXOTH for one in (path, *path.parents))
 
 
 def _is_ours(path: Path) -> bool:

@@ -9,6 +9,7 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
+from .. import syscalls
 from ..oci.idmap import IdMap
 from ..record import record
 
@@ -18,6 +19,8 @@ _FEWEST = 2000
 _ALL_IDS = 2**32 - 1
 _FILES = ("/etc/subuid", "/etc/subgid")
 _FILE_CAPABILITY = "security.capability"
+_ID_MAPPED_LAYERS = (5, 19)
+"""The first Linux whose overlayfs takes some."""
 REMEDY = (
     "install `uidmap` and give the user a range: "
     "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER"
@@ -56,7 +59,12 @@ def find(environ: Mapping[str, str], lacks: list[str]) -> tuple[Range, Range] | 
 
 @functools.cache
 def of_root() -> Range | None:
-    """The ids that this host lends root for its containers, as users and as groups."""
+    """The ids that this host lends root for its containers, as users and as groups.
+
+    None where it lends none, or where its overlayfs takes no id-mapped layers.
+    """
+    if syscalls.linux_version() < _ID_MAPPED_LAYERS:
+        return None
     uids, gids = (_range_of_user(Path(file)) for file in _FILES)
     if uids is None or gids is None:
         return None
