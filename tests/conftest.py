@@ -118,18 +118,27 @@ def shared_store(shared_home, entered):
     store.close()
 
 
+def workplace(host, store):
+    """Where steps run in ``store``."""
+    known = site.collect(os.environ, Path.home())
+    return Workplace(host, store, lambda: known, Limits(pids=4096))
+
+
 @pytest.fixture(scope="session")
 def place(host, shared_store):
     """Where steps run: the shared store on each OCI runtime."""
-    known = site.collect(os.environ, Path.home())
-    return Workplace(host, shared_store, lambda: known, Limits(pids=4096))
+    return workplace(host, shared_store)
+
+
+def bases_in(place, notebooks):
+    """What finds and makes bases there."""
+    return Bases(place, config.load().base_folders, notebooks, None, Registries())
 
 
 @pytest.fixture(scope="session")
 def bases(place, tmp_path_factory):
     """What finds and makes bases."""
-    folders = config.load().base_folders
-    return Bases(place, folders, tmp_path_factory.mktemp("notebook"), None, Registries())
+    return bases_in(place, tmp_path_factory.mktemp("notebook"))
 
 
 @pytest.fixture(scope="session")

@@ -67,24 +67,37 @@ class Prober:
             return facts.Facts(kind, read(live.start(["sh", "-c", script])))
 
 
-@pytest.fixture(scope="session")
-def prober(entered, oci_runtime, shared_home, probe):
-    """What starts probed containers, on each OCI runtime."""
+@contextlib.contextmanager
+def probing(entered, oci_runtime, home, probe):
+    """What starts probed containers, by a process with files open that they must not get."""
     environ = {
         **os.environ,
-        "CONTAINER_KERNEL_HOME": str(shared_home),
+        "CONTAINER_KERNEL_HOME": str(home),
         "CONTAINER_KERNEL_RUNTIME": oci_runtime,
     }
     workbench = Workbench(config.load(environ), entered, probe.parent, parse=build_items)
-    leaked = [os.open(path, os.O_RDONLY) for path in ("/", "/usr", "/etc", str(shared_home)) * 12]
+    leaked = [os.open(path, os.O_RDONLY) for path in ("/", "/usr", "/etc", str(home)) * 12]
     for fd in leaked:
         os.set_inheritable(fd, True)
-    os.environ[CANARY] = "seen"
     yield Prober(workbench, probe)
-    del os.environ[CANARY]
     for fd in leaked:
         os.close(fd)
     workbench.close()
+
+
+@pytest.fixture(scope="session")
+def variable():
+    """One of this process, which no container is to have."""
+    os.environ[CANARY] = "seen"
+    yield
+    del os.environ[CANARY]
+
+
+@pytest.fixture(scope="session")
+def prober(variable, entered, oci_runtime, shared_home, probe):
+    """What starts probed containers, on each OCI runtime."""
+    with probing(entered, oci_runtime, shared_home, probe) as prober:
+        yield prober
 
 
 @pytest.fixture(scope="session", params=KINDS)

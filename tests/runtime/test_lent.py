@@ -12,11 +12,7 @@ from pathlib import Path
 import pytest
 
 from container_kernel import config, syscalls
-from container_kernel.build import site
 from container_kernel.build.cancel import Cancel
-from container_kernel.build.registries import Registries
-from container_kernel.build.source import Bases
-from container_kernel.build.workplace import Workplace
 from container_kernel.kernel.magics import build_items
 from container_kernel.runtime import mounts, subordinate
 from container_kernel.runtime.host import Host
@@ -26,8 +22,9 @@ from container_kernel.runtime.relaxed import Relaxed
 from container_kernel.runtime.wish import Wish
 from container_kernel.store.shelf import Shelf
 from container_kernel.workbench import Workbench
+from tests.conftest import bases_in, workplace
 from tests.lending import lent
-from tests.runtime.conftest import KINDS, Prober
+from tests.runtime.conftest import KINDS, Prober, probing
 from tests.runtime.facts import read
 from tests.runtime.hostile import Hostile
 from tests.runtime.test_attach import *  # noqa: F403
@@ -67,36 +64,19 @@ def host(is_lent, entered, oci_runtime):
 
 @pytest.fixture(scope="module")
 def place(host, shared_store):
-    known = site.collect(os.environ, Path.home())
-    return Workplace(host, shared_store, lambda: known, Limits(pids=4096))
+    return workplace(host, shared_store)
 
 
 @pytest.fixture(scope="module")
-def bases(place, tmp_path_factory):
-    folders = config.load().base_folders
-    return Bases(place, folders, tmp_path_factory.mktemp("notebook"), None, Registries())
-
-
-@pytest.fixture(scope="module")
-def busybox(bases):
+def busybox(place, tmp_path_factory):
+    bases = bases_in(place, tmp_path_factory.mktemp("notebook"))
     return bases.make("busybox", lambda text: None, Cancel())
 
 
 @pytest.fixture(scope="module")
-def bench(host, entered, oci_runtime, shared_home, probe):
-    environ = {
-        **os.environ,
-        "CONTAINER_KERNEL_HOME": str(shared_home),
-        "CONTAINER_KERNEL_RUNTIME": oci_runtime,
-    }
-    bench = Workbench(config.load(environ), entered, probe.parent, parse=build_items)
-    yield bench
-    bench.close()
-
-
-@pytest.fixture(scope="module")
-def prober(bench, probe):
-    return Prober(bench, probe)
+def prober(is_lent, variable, entered, oci_runtime, shared_home, probe):
+    with probing(entered, oci_runtime, shared_home, probe) as prober:
+        yield prober
 
 
 @pytest.fixture(scope="module")
