@@ -147,14 +147,18 @@ class App:
         if cell is not None:
             self._begin_own(publisher, task)
             self.cells.run(publisher, cell)
-        elif inner := self.inners.run_now(task):
-            self.watch.begin(inner, task)
+        elif inner := self.inners.ready_now:
+            self._run_in(inner, task)
         else:
             self._run_when_ready(publisher, task, code)
 
     def _begin_own(self, publisher: Publisher, task: Task) -> None:
         self.count = task.count
         publisher.announce(task.count)
+
+    def _run_in(self, inner: Inner, task: Task) -> None:
+        self.watch.begin(inner, task)
+        inner.execute(task)
 
     def _run_when_ready(self, publisher: Publisher, task: Task, code: str) -> None:
         publisher.announce(task.count)
@@ -174,8 +178,7 @@ class App:
             if notice := self.inners.take_notice():
                 publisher.stream("stderr", notice)
             self.warn(publisher)
-            inner.execute(task)
-            self.watch.begin(inner, task)
+            self._run_in(inner, task)
 
         self.inners.when_ready(run, lambda: self.cells.find_live(publisher), failed)
 

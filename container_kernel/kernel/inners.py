@@ -81,13 +81,11 @@ class Inners:
         """The cell that an inner kernel runs."""
         return self.current.task if self.current else None
 
-    def run_now(self, task: Task) -> Inner | None:
-        """Run a cell if nothing must be made ready first; where it runs, else None."""
-        inner = self.ready
-        if inner is None or self.is_stale or self._is_preparing or self._relaxed:
-            return None
-        inner.execute(task)
-        return inner
+    @property
+    def ready_now(self) -> Inner | None:
+        """Where a cell may run at once; None if anything must be made ready or told first."""
+        must_wait = self.is_stale or self._is_preparing or self._relaxed
+        return None if must_wait else self.ready
 
     def when_ready(
         self,
@@ -274,7 +272,7 @@ def _open(launched: Launched, around: Surroundings) -> Inner:
 
     assert launched.agent is not None
     if launched.agent.kind == PYTHON_AGENT:
-        from .agent_inner import PythonInner
+        from .python_inner import PythonInner
 
         return PythonInner(launched, around)
     from .shell_inner import ShellInner

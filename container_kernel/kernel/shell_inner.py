@@ -101,23 +101,24 @@ class ShellInner(AgentInner):
             self.process.drain("stderr")  # what an interactive shell says of having no terminal
             self._held["stderr"] = b""
             self._became_ready(_SHELL_INFO)
-        elif number == b"%d" % self._cell_number and self.task is not None:
+        elif number == b"%d" % self._cell_number and self._runs:
             self._end_cell(None if status == b"0" else _failure(status.decode("ascii", "replace")))
-        elif (self._was_interrupted or self._is_late) and self.task is not None:
-            self._make_sure(self.task)
+        elif (self._was_interrupted or self._is_late) and self._runs:
+            self._make_sure()
 
     def interrupt(self) -> None:
         """As Ctrl-C in a terminal."""
-        self._was_interrupted = self._may_come_late = self.task is not None
+        if self._runs:
+            self._was_interrupted = self._may_come_late = True
         super().interrupt()
 
-    def _make_sure(self, task: Task) -> None:
+    def _make_sure(self) -> None:
         """An interrupt came so early that the shell was still reading: it prompts at once, and has
         thrown the cell's line away, or not seen it yet. This prompt is the cell's last one.
 
         An interrupt that was meant for the cell before is not sent again.
         """
-        is_own = self._was_interrupted
+        task, is_own = self.task, self._was_interrupted
         self._was_interrupted = self._is_late = False
         self._send(b"__ck_id=%d; (exit 130)\n" % self._cell_number)
 

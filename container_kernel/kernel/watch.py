@@ -26,7 +26,7 @@ class Watch:
         self._timer: Timer | None = None
 
     def begin(self, inner: Inner, task: Task) -> None:
-        """``task`` was passed on to ``inner`` just now, which has not read it yet."""
+        """``task`` is about to be passed on to ``inner``: what is met from now on is its doing."""
         inner.container.pressure.begin()
         inner.said = ""
         timeout_s = inner.container.limits.timeout_s

@@ -84,7 +84,7 @@ class Container:
             if self._exit is None:
                 status, self._used = strays.wait_for(self.pid)
                 strays.known.discard(self.pid)
-                code, limit = os.waitstatus_to_exitcode(status), self.memory_bytes
+                code, limit = os.waitstatus_to_exitcode(status), self.limits.memory_bytes
                 hits = self.pressure.hits() if code else ()
                 self._exit = describe(code, hits, limit, has_init=self.has_init)
             return self._exit

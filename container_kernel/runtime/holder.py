@@ -38,16 +38,22 @@ class Holder:
         data = alone and self._sets_data(limits)
         return rlimits(_counted(limits, has_init), nproc=alone and not self.is_crun, data=data)
 
-    def from_outside(self, pid: int, limits: Limits, *, has_init: bool) -> None:
-        """Set what the runtime has not, for all that runs in the container of ``pid``."""
+    def from_outside(self, pid: int, limits: Limits, *, has_init: bool) -> bool:
+        """Set what the runtime has not, for all that runs in the container of ``pid``.
+
+        False if it has taken more memory than that already.
+        """
         alone = self.cgroup is None
         counted = _counted(limits, has_init)
         if alone and self.is_crun and counted.pids is not None:
             processes.limit(pid, resource.RLIMIT_NPROC, counted.pids)
         if alone and not self._sets_data(limits) and limits.memory_bytes is not None:
             processes.limit(pid, resource.RLIMIT_DATA, limits.memory_bytes)
+            if processes.has_more_data(pid, limits.memory_bytes):
+                return False
         if limits.cpuset and not (self.cgroup and self.cgroup.has("cpuset")):
             processes.bind(pid, limits.cpuset)
+        return True
 
     def _sets_data(self, limits: Limits) -> bool:
         """Whether the runtime sets RLIMIT_DATA. Root may lack the right to do it from outside."""

@@ -118,7 +118,7 @@ class OciRuntime:
         with container.deleted_on_failure():
             if self._is_crun:
                 self._compiled.learn(spec, self._state_dir / name)
-            self._holder.from_outside(container.pid, spec.limits, has_init=has_init)
+            self._hold(container, has_init=has_init)
             if self._is_crun and not self._is_rootless:  # which as root has lost this of our mount
                 mount_point.forbid_devices(container.pid)
         return container
@@ -162,8 +162,14 @@ class OciRuntime:
             raise
         container.besides = [*(one for one in container.besides if one.poll() is None), beside]
         with beside.deleted_on_failure():
-            self._holder.from_outside(beside.pid, container.limits, has_init=container.has_init)
+            self._hold(beside, has_init=container.has_init)
         return beside
+
+    def _hold(self, container: Container, *, has_init: bool) -> None:
+        """Its limits; what was quicker than they were ends as it would have for want of memory."""
+        if not self._holder.from_outside(container.pid, container.limits, has_init=has_init):
+            container.pressure.has_overrun = True
+            container.kill()
 
     def _with_init(self, spec: ContainerSpec) -> ContainerSpec:
         """The init process in front of the command."""

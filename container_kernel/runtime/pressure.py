@@ -54,6 +54,8 @@ class Pressure:
         self._counts = counts
         self._events_of = _events_of(*counts) if counts else ()
         self._before = (0, 0)
+        self.has_overrun = False
+        """Whether it had more memory than it may before it could be held to that."""
         try:  # the container's own tmpfs, which can be asked after its end too
             self._shm = os.open(f"/proc/{pid}/root/dev/shm", os.O_PATH | os.O_CLOEXEC)
         except OSError:
@@ -61,7 +63,7 @@ class Pressure:
 
     def begin(self) -> None:
         """A cell begins: what was met before is not its doing."""
-        self._before = self._events()
+        self._before, self.has_overrun = self._events(), False
 
     def _events(self) -> tuple[int, int]:
         kills, refused = (one.value() for one in self._events_of or (_NEVER, _NEVER))
@@ -74,7 +76,7 @@ class Pressure:
         )
         spoken = [] if self._counts else [_memory_by_words, _pids_by_words]
         found = [
-            self._memory() if kills > 0 else None,
+            self._memory() if kills > 0 or self.has_overrun else None,
             self._pids() if refused > 0 else None,
             self._scratch(),
             self._shared(),

@@ -9,9 +9,11 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 
+from .cgroup import field_of
 from .limits import clamped
 
 _ENDS_WITHIN_S = 1.0
+_RUNC = "runc:[2:INIT]\n"
 
 
 def members(pid: int) -> list[int]:
@@ -41,6 +43,20 @@ def limit(pid: int, number: int, most: int) -> None:
     """
     most = clamped(number, most)
     each(pid, lambda one: resource.prlimit(one, number, (most, most)))
+
+
+def has_more_data(pid: int, most: int) -> bool:
+    """Whether a process in the container of ``pid`` holds more than ``most`` bytes (VmData, see
+    proc_pid_status(5)): RLIMIT_DATA takes nothing away.
+
+    What is still runc's own ends in a moment, and the program begins with its limit.
+    """
+    with suppress(OSError):  # it has ended
+        for one in members(pid):
+            data = field_of(Path(f"/proc/{one}/status"), "VmData:") * 1024
+            if data > most and Path(f"/proc/{one}/comm").read_text() != _RUNC:
+                return True
+    return False
 
 
 def bind(pid: int, processors: Collection[int]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 
@@ -42,6 +43,13 @@ def rows(kernel, code="%limits"):
     return {line.split()[0]: line for line in text.splitlines()[1:] if line.strip()}
 
 
+SLOW_TO_LOOK = """
+import time
+from container_kernel.runtime.pressure import Pressure
+
+look = Pressure._events
+Pressure._events = lambda self: (time.sleep(0.3), look(self))[1]
+"""
 BOMB = "for i in $(seq 60); do sleep 3 & done; exit 7"
 
 
@@ -67,6 +75,23 @@ def test_a_session_that_runs_is_held_at_once_and_keeps_its_variables(kernel, has
     assert "the limit of 40 processes was reached" in said
     assert "%limits --pids 80" in said
     kernel.run("%limits --pids 2048 --shm 64m" if has_cgroup else "%limits --shm 64m")
+
+
+def test_what_a_cell_meets_at_once_is_told_by_a_kernel_that_has_no_turn(tmp_path, monkeypatch):
+    """What was met before a cell is looked at before it is passed on, not while it runs."""
+    from tests.kernel.test_real import RealKernel
+
+    (tmp_path / "sitecustomize.py").write_text(SLOW_TO_LOOK)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    folder = tmp_path / "notebook"
+    folder.mkdir()
+    kernel = RealKernel(folder, tmp_path / "home", "crun")
+    try:
+        kernel.run("%base busybox")
+        assert kernel.run("%limits --pids 40")[0]["status"] == "ok"
+        assert "the limit of 40 processes was reached" in failure(kernel, f"( {BOMB} )")
+    finally:
+        kernel.close()
 
 
 def test_what_takes_a_new_session_is_not_done_behind_ones_back(kernel):

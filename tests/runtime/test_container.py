@@ -195,6 +195,24 @@ def test_the_limit_of_processes_counts_nobody_outside(run):
     assert (exit_.code, said) == (0, "ok\n")
 
 
+def test_row_34_what_a_program_takes_before_it_is_limited_counts_too(run, host, monkeypatch):
+    """A limit from outside comes late where the host is busy, and takes nothing away."""
+    if host.runtime.cgroup is not None or host.runtime.path.name == "crun":
+        pytest.skip("only a user's runc cannot set the limit before the program begins")
+    limit = processes.limit
+
+    def set_late(*arguments):
+        time.sleep(0.5)
+        limit(*arguments)
+
+    monkeypatch.setattr(processes, "limit", set_late)
+    limits = Limits(memory_bytes=32 * 1024**2, pids=64)
+    exit_, _ = run("tail -c 900m /dev/zero >/dev/null", limits=limits, init=False)
+    assert str(exit_) == "ran out of memory: the limit of 32 MiB was reached"
+    exit_, said = run("echo little", limits=limits)
+    assert (exit_.status, said) == (0, "little\n")
+
+
 def test_memory_is_limited_where_a_cgroup_allows(run, host):
     if host.runtime.cgroup is None:
         pytest.skip("no cgroup of our own here: memory is not limited, as doctor says")
