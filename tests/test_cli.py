@@ -180,6 +180,7 @@ def test_install_writes_a_kernelspec_that_runs_this_python(tmp_path):
     assert spec["argv"][:4] == [sys.executable, "-P", "-m", "container_kernel.kernel"]
     assert spec["interrupt_mode"] == "message"
     assert json.loads(done.stdout)["path"] == str(tmp_path / "share/jupyter/kernels/mine")
+    assert "kernel_provisioner" not in spec["metadata"]  # which a Jupyter elsewhere would not know
 
 
 def test_install_where_one_may_not_write_says_so(tmp_path):

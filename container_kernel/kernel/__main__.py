@@ -25,6 +25,10 @@ if __name__ == "__main__":
     # meanwhile does not wait for whoever loads.
     gc.disable()
     sys.setswitchinterval(0.0005)
+    if sys.argv[1:] == ["--spare"]:
+        from . import spare
+
+        sys.argv[1:] = spare.wait()
     # Before anything starts a thread, and before the imports the first reply needs. Where it is
     # not allowed, there is a kernel all the same: it says so in every cell.
     try:

@@ -85,6 +85,9 @@ def install(
         shutil.copytree(KERNELSPEC, source)
         file = source / "kernel.json"
         spec = _completed(json.loads(file.read_text()), name, frozen, display_name)
+        if Path(place.prefix or "/nowhere").resolve() != Path(sys.prefix).resolve():
+            # Jupyter of another environment would not know it, and so refuse the kernel.
+            del spec["metadata"]["kernel_provisioner"]
         file.write_text(json.dumps(spec, indent=1))
         try:
             _refuse_foreign(name, manager, place)

@@ -1,24 +1,68 @@
-"""Provisioner: any kernelspec's kernel, run inside a container of an image.
+"""Provisioners: how Jupyter starts our kernel, and any kernelspec's in a container of an image.
 
-For a ``kernel.json`` whose metadata says ``"kernel_provisioner": {"provisioner_name":
-"container-kernel", "config": {"image": REF}}``. A provisioner stands for the process only, no
-message passes through it. So what it starts is our own kernel, on that image, with the
-kernelspec's command to be run inside; everything else stays as `LocalProvisioner` does it.
+A provisioner stands for the process only, no message passes through it. ``container-kernel-spare``
+is that of our own kernelspec. ``container-kernel`` is for a ``kernel.json`` of anybody's, whose
+metadata says ``"kernel_provisioner": {"provisioner_name": "container-kernel", "config": {"image":
+REF}}``: what it starts is our own kernel, on that image, with the kernelspec's command to be run
+inside. Everything else stays as `LocalProvisioner` does it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sys
-from typing import Any
+from typing import Any, ClassVar
 
 from jupyter_client.connect import KernelConnectionInfo
+from jupyter_client.multikernelmanager import MultiKernelManager
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
-from traitlets import Unicode
+from traitlets import Bool, Unicode
+
+from .spare import Spare, is_ours
+
+_ORDERED_AFTER_S = 2.0
+"""Until then the kernel that was just started has the processors for itself."""
 
 
-class ContainerProvisioner(LocalProvisioner):
+class SpareProvisioner(LocalProvisioner):
+    """Starts our kernel, in a server by a process that has loaded everything already."""
+
+    keep_spare = Bool(
+        True, help="Whether a server keeps a process ready for the next kernel (some 25 MB)."
+    ).tag(config=True)
+    _spare: ClassVar[Spare | None] = None
+
+    async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
+        """Start ``cmd``, or have the process that waits be it."""
+        environ = kwargs.get("env") or dict(os.environ)
+        spare, SpareProvisioner._spare = self._spare, None
+        process = None
+        if spare is not None and is_ours(cmd) and not kwargs.get("independent"):
+            process = spare.be(cmd, environ, kwargs.get("cwd"))
+        if process is None:
+            await super().launch_kernel(cmd, **kwargs)
+        else:
+            self.process, self.pid, self.pgid = process, process.pid, process.pid
+            self.cwd = kwargs.get("cwd")
+        if self.keep_spare and self._is_in_server and is_ours(cmd):
+            loop = asyncio.get_running_loop()
+            loop.call_later(_ORDERED_AFTER_S, self._order, cmd, environ)
+        return self.connection_info
+
+    @property
+    def _is_in_server(self) -> bool:
+        """Whether more kernels are likely to be started here."""
+        return isinstance(getattr(self.parent, "parent", None), MultiKernelManager)
+
+    @staticmethod
+    def _order(cmd: list[str], environ: dict[str, str]) -> None:
+        if SpareProvisioner._spare is None:
+            SpareProvisioner._spare = Spare(cmd, environ)
+
+
+class ContainerProvisioner(SpareProvisioner):
     """Starts a kernelspec's kernel in a container of ``image``."""
 
     image = Unicode(help="What `%base` takes: a tag, a digest, a base, a path.").tag(config=True)

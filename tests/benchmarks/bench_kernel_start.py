@@ -2,7 +2,8 @@
 
 A notebook gets its image from a first cell, or it was built before and is opened again, or its
 kernel is a frozen image. Its layers are there in any case: what is timed is the kernel, the
-container and the kernel in it.
+container and the kernel in it. A server has a process waiting for the next kernel (see `spare`);
+ipykernel has none.
 """
 
 from __future__ import annotations
@@ -37,6 +38,12 @@ def starts(name: str, cells: tuple[str, ...]) -> Iterator[tuple[str, Callable[[]
     yield "%base", lambda: seconds_to_first_result(*OURS, cells=[f"%base {tag}"])
     yield "opened again", lambda: seconds_to_first_result(*OURS, **again)
     yield "frozen", lambda: seconds_to_first_result(*command)
+    base = [f"%base {tag}"]
+    yield (
+        "%base, next of a server",
+        lambda: seconds_to_first_result(*OURS, cells=base, is_next=True),
+    )
+    yield "again, next of a server", lambda: seconds_to_first_result(*OURS, is_next=True, **again)
 
 
 def results() -> Iterator[Result]:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from importlib.metadata import entry_points
+from pathlib import Path
 
 import pytest
 from jupyter_client.kernelspec import KernelSpecManager
@@ -107,6 +108,13 @@ def test_the_command_line_of_a_kernel_is_read():
     assert read(["--connection-file", "c"]) == Start(file="c")
     # What nbclient and papermill add for a kernel called python3.
     assert read(["-f", "c", "--HistoryManager.hist_file=:memory:"]) == Start(file="c")
+
+
+def test_the_environments_own_jupyter_starts_it_by_a_process_that_waits(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    folder = frozen.install("mine", None, Place(prefix=str(tmp_path)))
+    spec = json.loads(Path(folder, "kernel.json").read_text())
+    assert spec["metadata"]["kernel_provisioner"]["provisioner_name"] == "container-kernel-spare"
 
 
 @pytest.mark.parametrize("words", [[], ["-f"], ["x"], ["--image", "a"], ["-f", "c", "--what", "x"]])
