@@ -39,7 +39,7 @@ _MOUNT = Flag("--mount", "SRC:DST[:rw], or volume:NAME:DST", "MOUNT", repeats=Tr
 _CONNECTIONS = (
     Flag("--net", "none (default), host, pasta, or python,example.org:443", "NET",
          read=values.net, offers=_NETS, default="none"),
-    Flag("--publish", "a port of it on this host, 8888 or 8888:9999", "PORT",
+    Flag("--publish", "a port of it on this host, 8888 or HOST:PORT", "PORT",
          repeats=True, read=values.port),
     _MOUNT,
     Flag("--tmpfs", "a folder in memory, DIR or DIR:SIZE", "DIR", repeats=True, read=values.tmpfs),

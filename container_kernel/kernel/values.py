@@ -14,7 +14,7 @@ _DURATION = r"(\d+(?:\.\d+)?)(ms|s|m|h)?"
 LEAST_MEMORY = 6 * 1024**2
 """Below it not even the OCI runtime gets a container started."""
 _NET = r"[A-Za-z0-9_.:*\[\]-]+(,[A-Za-z0-9_.:*\[\]-]+)*"
-_PORT = r"(\d{1,5})(?::(\d{1,5}))?"
+_PORT = r"(?:(\d{1,5}):)?(\d{1,5})"
 _SECRET = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
 _DEVICE = r"/dev(/[A-Za-z0-9_][A-Za-z0-9_.:-]*)+"
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
@@ -211,16 +211,16 @@ def net(text: str) -> str:
 
 
 def port(text: str) -> tuple[int, int]:
-    """A port inside and the one it has outside, of ``8888`` or ``8888:9999``.
+    """A port inside and the one it has outside, of ``8888`` or ``HOST:INSIDE`` as docker has it.
 
     Raises:
         ValueError: it is something else.
     """
     match = re.fullmatch(_PORT, text, re.ASCII)
-    inside = int(match[1]) if match else 0
-    outside = int(match[2]) if match and match[2] else inside
+    inside = int(match[2]) if match else 0
+    outside = int(match[1]) if match and match[1] else inside
     if not 0 < inside < 65536 or not outside < 65536:
-        raise ValueError("a port such as 8888, 8888:9999, or 8888:0 for any that is free")
+        raise ValueError("a port such as 8888, 9999:8888 (9999 here), or 0:8888 (any that is free)")
     return inside, outside
 
 

@@ -77,7 +77,7 @@ def _listen(port: Port) -> socket.socket:
         free = port.inside if port.outside != port.inside and port.inside > 1023 else 0
         raise CellError(
             f"port {port.outside} of this host {why}",
-            hint=f"publish it as another: --publish {port.inside}:{free} "
+            hint=f"publish it as another: --publish {free}:{port.inside} "
             + ("" if free else "takes any that is free"),
         ) from error
 

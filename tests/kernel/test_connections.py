@@ -88,7 +88,7 @@ def test_a_tmpfs_has_its_size(kernel):
 
 
 def test_a_port_of_the_session_is_on_the_host_and_goes_along(kernel):
-    said = kernel.text("%publish 9091:0")
+    said = kernel.text("%publish 0:9091")
     url = re.search(r"http://\S+", said)[0]
     kernel.run(f"({SERVE}) >/dev/null 2>&1 &")
     until(lambda: fetched(f"{url}a") == "found\n")
@@ -107,7 +107,7 @@ def test_a_port_in_use_is_named_with_the_next_step(kernel):
 
 
 def test_a_fresh_container_says_where_its_port_is(kernel):
-    kernel.client.execute(f"%%run --publish 9091:0 --timeout 20s\n{SERVE}")
+    kernel.client.execute(f"%%run --publish 0:9091 --timeout 20s\n{SERVE}")
     url = None
     while url is None:
         message = kernel.client.get_iopub_msg(timeout=20)
@@ -152,7 +152,7 @@ def test_nothing_that_carries_is_left_when_all_is_killed(folder, tmp_path, oci_r
     before = set(all_processes())
     assert kernel.run("%base busybox")[0]["status"] == "ok"
     kernel.run("%net example.org")
-    kernel.run("%publish 9092:0")
+    kernel.run("%publish 0:9092")
     kernel.run("true")
     if pasta.why_not() is None:
         kernel.run("%%build\necho with pasta")

@@ -124,7 +124,7 @@ def test_row_170_two_users_of_one_notebook_share_nothing(two):
     (alice, bob), homes = two
     for kernel in (alice, bob):
         works(kernel)
-        kernel.run("%publish 8888:0")
+        kernel.run("%publish 0:8888")
         kernel.run("sleep 1000 &")
     seen = [_everything(kernel) for kernel in (alice, bob)]
     for one, other in zip(*seen, strict=True):
