@@ -117,6 +117,17 @@ class CgroupParent:
                     pass
 
 
+def remove_unasked(pattern: str) -> None:
+    """Remove cgroups, by their names, that runc has made where it was told of none: beside our own
+    on v2, if it may write there.
+    """
+    beside = ROOT / own_path().lstrip("/")
+    for place in (beside if beside == ROOT else beside.parent, _COVERED):
+        for folder in place.glob(pattern):
+            with suppress(OSError):
+                os.rmdir(folder)
+
+
 def find_parent(run_name: str, *, is_rootless: bool) -> CgroupParent | None:
     """The parent for the containers of one run of this program, or None."""
     if (ROOT / "cgroup.controllers").exists():

@@ -89,7 +89,7 @@ class OciRuntime:
     def _run_once(
         self, spec: ContainerSpec, stdin: int | None, has_init: bool, merge_output: bool
     ) -> Container:
-        name = f"c{next(_numbers)}"
+        name = self._new_name()
         folder = self._run_dir / "bundles" / name
         spec = self.labels.put_on(spec)
         if self._is_crun:
@@ -122,6 +122,11 @@ class OciRuntime:
             if self._is_crun and not self._is_rootless:  # which as root has lost this of our mount
                 mount_point.forbid_devices(container.pid)
         return container
+
+    def _new_name(self) -> str:
+        """One that no cgroup has: told of none, runc makes one called that, where it may."""
+        name = f"c{next(_numbers)}"
+        return name if self.cgroup is not None else f"{self._run_dir.name}-{name}"
 
     def announce(self) -> None:
         """A container will be started in a moment; the sooner this is said, the less it waits."""

@@ -150,4 +150,5 @@ def _remove_cgroups(name: str) -> bool:
         for folder, _, _ in os.walk(top, topdown=False):
             with suppress(OSError):
                 os.rmdir(folder)
+    cgroup.remove_unasked(f"{name}-c*")
     return not any(top.exists() for top in tops)

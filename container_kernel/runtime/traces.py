@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..folders import remove_tree
 from ..record import record
-from . import strays
+from . import cgroup, strays
 from .cgroup import CgroupParent
 
 
@@ -22,6 +22,8 @@ class Traces:
         """Take all of it away."""
         if self.cgroup is not None:
             self.cgroup.remove(self.name)
+        else:
+            cgroup.remove_unasked(self.name)
         for path in self.leftovers:
             remove_tree(path)
         strays.bury()

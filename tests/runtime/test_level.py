@@ -6,12 +6,15 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from container_kernel import syscalls
 from container_kernel.errors import IsolationTooWeak, UsageError
 from container_kernel.runtime import cgroup, level
 from container_kernel.runtime.level import Level
+from tests.kernel.conftest import until
 
 
 def run(lacks, *words, **env):
@@ -122,3 +125,31 @@ def test_a_level_that_is_none_is_named():
 def test_on_cgroup_v1_a_user_is_told_to_boot_with_v2():
     v1 = cgroup.path_of("self", "memory")
     assert ("boot Linux with cgroup v2" in cgroup.remedy()) is bool(v1)
+
+
+@pytest.fixture
+def unified(tmp_path):
+    """The v2 hierarchy, which root has covered here."""
+    top = Path("/sys/fs/cgroup")
+    if (top / "cgroup.controllers").exists():
+        yield top
+        return
+    top = tmp_path / "cgroup"
+    top.mkdir()
+    syscalls.mount("cgroup2", str(top), "cgroup2")
+    yield top
+    syscalls.umount(str(top))
+
+
+@pytest.mark.privileged
+def test_runc_leaves_no_cgroup_that_it_was_not_told_to_make(oci_runtime, tmp_path, unified):
+    """It makes one named as the container, where it may: as root in a user namespace, say.
+
+    A user's container of the same name would then be refused, for a cgroup that is not theirs.
+    """
+    before = {*unified.glob("*c[0-9]*")}
+    words = ("exec", "--image", "busybox", "--", "true")
+    kept = {"CONTAINER_KERNEL_RUNTIME": oci_runtime, "CONTAINER_KERNEL_HOME": str(tmp_path / "home")}
+    done = run(["ids"], *words, **kept)
+    assert done.returncode == 0, done.stderr
+    until(lambda: {*unified.glob("*c[0-9]*")} <= before)
