@@ -149,7 +149,10 @@ def test_runc_leaves_no_cgroup_that_it_was_not_told_to_make(oci_runtime, tmp_pat
     """
     before = {*unified.glob("*c[0-9]*")}
     words = ("exec", "--image", "busybox", "--", "true")
-    kept = {"CONTAINER_KERNEL_RUNTIME": oci_runtime, "CONTAINER_KERNEL_HOME": str(tmp_path / "home")}
+    kept = {
+        "CONTAINER_KERNEL_RUNTIME": oci_runtime,
+        "CONTAINER_KERNEL_HOME": str(tmp_path / "home"),
+    }
     done = run(["ids"], *words, **kept)
     assert done.returncode == 0, done.stderr
     until(lambda: {*unified.glob("*c[0-9]*")} <= before)
