@@ -13,6 +13,7 @@ import asyncio
 import json
 import os
 import sys
+from subprocess import Popen
 from typing import Any, ClassVar
 
 from jupyter_client.connect import KernelConnectionInfo
@@ -22,6 +23,8 @@ from traitlets import Bool, Unicode
 
 from .spare import Spare, is_ours
 
+_USUAL = {"env", "cwd", "extra_arguments", "kernel_id"}
+"""What servers say of how a kernel is started; a spare was started without more."""
 _ORDERED_AFTER_S = 2.0
 """Until then the kernel that was just started has the processors for itself."""
 
@@ -36,20 +39,23 @@ class SpareProvisioner(LocalProvisioner):
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
         """Start ``cmd``, or have the process that waits be it."""
-        environ = kwargs.get("env") or dict(os.environ)
-        spare, SpareProvisioner._spare = self._spare, None
-        process = None
-        if spare is not None and is_ours(cmd) and not kwargs.get("independent"):
-            process = spare.be(cmd, environ, kwargs.get("cwd"))
+        environ, cwd = kwargs.get("env") or dict(os.environ), kwargs.get("cwd")
+        is_usual = is_ours(cmd) and kwargs.keys() <= _USUAL
+        process = self._take(cmd, environ, cwd) if is_usual else None
         if process is None:
             await super().launch_kernel(cmd, **kwargs)
         else:
             self.process, self.pid, self.pgid = process, process.pid, process.pid
-            self.cwd = kwargs.get("cwd")
-        if self.keep_spare and self._is_in_server and is_ours(cmd):
+            self.cwd = cwd or os.getcwd()
+        if is_usual and self.keep_spare and self._is_in_server:
             loop = asyncio.get_running_loop()
             loop.call_later(_ORDERED_AFTER_S, self._order, cmd, environ)
         return self.connection_info
+
+    @staticmethod
+    def _take(cmd: list[str], environ: dict[str, str], cwd: str | None) -> Popen[bytes] | None:
+        spare, SpareProvisioner._spare = SpareProvisioner._spare, None
+        return spare.be(cmd, environ, cwd) if spare is not None else None
 
     @property
     def _is_in_server(self) -> bool:

@@ -51,12 +51,16 @@ def has_more_data(pid: int, most: int) -> bool:
 
     What is still runc's own ends in a moment, and the program begins with its limit.
     """
-    with suppress(OSError):  # it has ended
-        for one in members(pid):
+
+    def holds_more(one: int) -> bool:
+        with suppress(OSError):
             data = field_of(Path(f"/proc/{one}/status"), "VmData:") * 1024
-            if data > most and Path(f"/proc/{one}/comm").read_text() != _RUNC:
-                return True
-    return False
+            return data > most and Path(f"/proc/{one}/comm").read_text() != _RUNC
+        return False
+
+    with suppress(OSError):
+        return any(holds_more(one) for one in members(pid))
+    return False  # it has ended
 
 
 def bind(pid: int, processors: Collection[int]) -> None:
