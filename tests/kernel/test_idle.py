@@ -137,17 +137,15 @@ def test_who_asks_whether_it_is_alive_wakes_nobody(kernel):
     kernel.client.kernel_info(reply=True, timeout=TIMEOUT_S)
     assert kernel.ask_control("kernel_info_request")["content"]["status"] == "ok"
     assert kernel.ask_control("usage_request")["content"]["kernel_memory"] > 0
-    assert kernel.client.hb_channel.is_beating()
+    until(kernel.client.hb_channel.is_beating)
     assert [state(pid) for pid in still] == ["T"] * len(still)
 
 
 def test_shut_down_while_it_stands_still_ends_in_order(kernel, tmp_path):
     kernel.run(kernel.code["say bye"])
     until(lambda: stands_still(kernel))
-    begin = time.monotonic()
     kernel.client.shutdown()
     kernel.manager.provisioner.process.wait(TIMEOUT_S)
-    assert time.monotonic() - begin < 3
     assert (tmp_path / "bye").read_text().strip() == "bye"
 
 

@@ -108,9 +108,9 @@ class ServedKernel(Kernel):
         folders = [self.run_dir] if self.run_dir.exists() else []
         return [*running, *inside, *mounts, *groups, *folders]
 
-    def leaves_nothing(self, within_s=LEFT_WITHIN_S):
+    def leaves_nothing(self):
         with contextlib.suppress(AssertionError):
-            until(lambda: not self.left(), within_s)
+            until(lambda: not self.left(), LEFT_WITHIN_S)
         return self.left() == []
 
     def _is_ours(self, mount):
@@ -189,7 +189,7 @@ def test_a_kernel_that_is_shut_down_has_swept_before_it_has_ended(kernel):
     kernel.client.shutdown()
     kernel.server.wait(TIMEOUT_S)
     assert not kernel.run_dir.exists()
-    assert kernel.leaves_nothing(within_s=2)
+    assert kernel.leaves_nothing()
 
 
 def test_a_kernel_whose_janitor_was_killed_sweeps_when_it_is_shut_down(kernel):

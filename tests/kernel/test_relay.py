@@ -154,11 +154,12 @@ def test_kill_is_told(kernel, kind):
 @every_kind
 def test_control_answers_while_a_cell_runs(kernel, kind):
     kernel.run(HELLO[kind])
-    msg_id = kernel.client.execute(SLEEP[kind].replace("20", "1"))
-    start = time.monotonic()
+    msg_id = kernel.client.execute(SLEEP[kind])
     assert kernel.ask_control("kernel_info_request")["content"]["status"] == "ok"
-    assert time.monotonic() - start < 0.5
-    assert kernel.reply_to(msg_id)["content"]["status"] == "ok"
+    until(lambda: kernel.client.get_iopub_msg(timeout=TIMEOUT_S)["msg_type"] == "execute_input")
+    assert kernel.ask_control("kernel_info_request")["content"]["status"] == "ok"
+    kernel.ask_control("interrupt_request")
+    assert kernel.reply_to(msg_id)["content"]["ename"] == "KeyboardInterrupt"
 
 
 @every_kind
@@ -334,11 +335,9 @@ def test_build_is_shown_live_and_interrupted(fresh):
     msg_id = kernel.client.execute("%%build\necho begun; sleep 30")
     shown = until(lambda: "begun" in str(kernel.client.get_iopub_msg(timeout=TIMEOUT_S)["content"]))
     assert shown
-    start = time.monotonic()
     info = kernel.reply_to(kernel.client.kernel_info())
     assert info["content"]["status"] == "ok"
     assert kernel.reply_to(kernel.client.complete("%ba"))["content"]["matches"]
-    assert time.monotonic() - start < 0.2
     kernel.ask_control("interrupt_request")
     assert kernel.reply_to(msg_id)["content"]["ename"] == "Interrupted"
     assert "1" in kernel.text("1")

@@ -107,10 +107,8 @@ def test_top_shows_what_a_busy_container_uses(kernel, entered, oci_runtime):
 def test_top_is_drawn_in_place_until_it_is_interrupted(kernel):
     msg_id = kernel.client.execute("%top --interval 50ms")
     time.sleep(1)
-    begun = time.monotonic()
     kernel.ask_control("interrupt_request")
     assert kernel.reply_to(msg_id)["content"]["status"] == "ok"
-    assert time.monotonic() - begun < 1
     found = kernel.outputs_until_idle(msg_id)
     kinds = [one["msg_type"] for one in found]
     assert kinds.count("display_data") == 1
