@@ -135,7 +135,8 @@ def test_one_that_has_died_is_no_kernel(env, tmp_path):
         server = Server()
         _, client = await server.start(tmp_path, env)
         waiting = await ordered()
-        waiting.kill()
+        os.kill(waiting.pid, signal.SIGKILL)
+        until(lambda: Path(f"/proc/{waiting.pid}/stat").read_text().split()[2] == "Z")
         process, other = await server.start(tmp_path, env)
         assert process.pid != waiting.pid
         await closing(server, client, other)
