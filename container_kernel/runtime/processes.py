@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,16 +23,27 @@ def members(pid: int) -> list[int]:
         ProcessLookupError: it has ended, though nobody has waited for it yet.
     """
     namespace = _namespace_of(pid)
-    found, parents = {pid}, {}
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        other = int(name)
-        with suppress(OSError, IndexError):
-            parents[other] = int(stat_fields(f"/proc/{name}/stat")[1])
+    found, parents = {pid}, _parents()
+    for other in parents:
+        with suppress(OSError):
             if _namespace(other) == namespace:
                 found.add(other)
+    return sorted(_with_descendants(found, parents))
+
+
+def _parents() -> dict[int, int]:
+    """The parent of every process that can be seen."""
+    found = {}
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(OSError, IndexError):
+            found[int(name)] = int(stat_fields(f"/proc/{name}/stat")[1])
+    return found
+
+
+def _with_descendants(found: set[int], parents: Mapping[int, int]) -> set[int]:
     while more := {one for one, parent in parents.items() if parent in found} - found:
-        found |= more
-    return sorted(found)
+        found = found | more
+    return found
 
 
 def limit(pid: int, number: int, most: int) -> None:
@@ -46,7 +57,7 @@ def limit(pid: int, number: int, most: int) -> None:
 
 
 def has_more_data(pid: int, most: int) -> bool:
-    """Whether a process in the container of ``pid`` holds more than ``most`` bytes (VmData, see
+    """Whether ``pid`` or what it has started holds more than ``most`` bytes (VmData, see
     proc_pid_status(5)): RLIMIT_DATA takes nothing away.
 
     What is still runc's own ends in a moment, and the program begins with its limit.
@@ -58,9 +69,7 @@ def has_more_data(pid: int, most: int) -> bool:
             return data > most and Path(f"/proc/{one}/comm").read_text() != _RUNC
         return False
 
-    with suppress(OSError):
-        return any(holds_more(one) for one in members(pid))
-    return False  # it has ended
+    return any(holds_more(one) for one in _with_descendants({pid}, _parents()))
 
 
 def bind(pid: int, processors: Collection[int]) -> None:

@@ -15,7 +15,7 @@ from container_kernel.build.cancel import Cancel
 from container_kernel.build.execute import follow
 from container_kernel.errors import HostError, Interrupted, RuntimeFailed
 from container_kernel.runtime import container as containers
-from container_kernel.runtime import processes, profile, sealed, sweeper
+from container_kernel.runtime import processes, profile, relimit, sealed, sweeper
 from container_kernel.runtime.bundle import ContainerSpec, Process
 from container_kernel.runtime.host import find_tool
 from container_kernel.runtime.limits import Limits
@@ -195,10 +195,16 @@ def test_the_limit_of_processes_counts_nobody_outside(run):
     assert (exit_.code, said) == (0, "ok\n")
 
 
-def test_row_34_what_a_program_takes_before_it_is_limited_counts_too(run, host, monkeypatch):
-    """A limit from outside comes late where the host is busy, and takes nothing away."""
+@pytest.fixture
+def limited_late(host):
     if host.runtime.cgroup is not None or host.runtime.path.name == "crun":
         pytest.skip("only a user's runc cannot set the limit before the program begins")
+
+
+def test_row_34_what_a_program_takes_before_it_is_limited_counts_too(
+    run, limited_late, monkeypatch
+):
+    """A limit from outside comes late where the host is busy, and takes nothing away."""
     limit = processes.limit
 
     def set_late(*arguments):
@@ -211,6 +217,16 @@ def test_row_34_what_a_program_takes_before_it_is_limited_counts_too(run, host, 
     assert str(exit_) == "ran out of memory: the limit of 32 MiB was reached"
     exit_, said = run("echo little", limits=limits)
     assert (exit_.status, said) == (0, "little\n")
+
+
+def test_what_others_hold_ends_nobody(start, host, limited_late):
+    container = start("tail -c 40m /dev/zero | sleep 60", limits=Limits(memory_bytes=64 * 1024**2))
+    until(lambda: processes.has_more_data(container.pid, 32 * 1024**2))
+    relimit.apply(container, Limits(memory_bytes=32 * 1024**2))
+    beside = host.runtime.exec(container, Process(args=("/bin/true",), env={}, uid=0, gid=0))
+    assert beside.wait(timeout_s=10).status == 0
+    beside.delete()
+    container.delete()
 
 
 def test_memory_is_limited_where_a_cgroup_allows(run, host):
