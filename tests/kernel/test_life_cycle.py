@@ -108,9 +108,9 @@ class ServedKernel(Kernel):
         folders = [self.run_dir] if self.run_dir.exists() else []
         return [*running, *inside, *mounts, *groups, *folders]
 
-    def leaves_nothing(self):
+    def leaves_nothing(self, within_s=LEFT_WITHIN_S):
         with contextlib.suppress(AssertionError):
-            until(lambda: not self.left(), LEFT_WITHIN_S)
+            until(lambda: not self.left(), within_s)
         return self.left() == []
 
     def _is_ours(self, mount):
