@@ -13,6 +13,7 @@ from container_kernel.runtime.wish import Wish
 from container_kernel.store.check import check
 from container_kernel.store.collect import collect
 from container_kernel.store.store import Store
+from tests.read_only import mount_read_only
 
 pytestmark = pytest.mark.privileged
 EVERYTHING = {"older_than_s": 1e-9}
@@ -115,9 +116,7 @@ def test_a_read_only_store_runs_and_does_not_build(bench, make_bench, settings, 
     bench.image()
     bench.tag("mine:1")
     bench.workbench.close()
-    syscalls.mount(str(home), str(home), "", syscalls.MS_BIND)
-    flags = syscalls.MS_REMOUNT | syscalls.MS_BIND | syscalls.MS_RDONLY
-    syscalls.mount("none", str(home), "", flags)
+    mount_read_only(home)
     readonly = make_bench(replace(settings, home=home))
     try:
         readonly.build("base", Base("busybox"))

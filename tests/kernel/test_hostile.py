@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -134,7 +135,9 @@ def test_a_reply_that_never_comes_holds_up_nobody(forgetful):
 def test_an_interrupt_frees_a_cell_that_the_inner_kernel_has_swallowed(forgetful):
     forgetful.run("1")
     lost = forgetful.client.execute("swallow")
-    forgetful.manager.interrupt_kernel()
+    while not forgetful.client.shell_channel.msg_ready():  # it may come before its cell
+        forgetful.manager.interrupt_kernel()
+        time.sleep(0.1)
     assert forgetful.reply_to(lost)["content"]["ename"] == "KeyboardInterrupt"
     assert forgetful.run("1")[0]["status"] == "ok"
 

@@ -24,6 +24,7 @@ from container_kernel.store.shelf import Shelf
 from container_kernel.workbench import Workbench
 from tests.conftest import bases_in, workplace
 from tests.lending import lent
+from tests.read_only import mount_read_only
 from tests.runtime.conftest import KINDS, Prober, probing
 from tests.runtime.facts import read
 from tests.runtime.hostile import Hostile
@@ -185,9 +186,7 @@ def test_what_is_written_beside_a_store_that_is_read_only_is_lent_too(
     host, entered, busybox, shared_store, tmp_path
 ):
     home = shared_store.home
-    syscalls.mount(str(home), str(home), "", syscalls.MS_BIND)
-    flags = syscalls.MS_REMOUNT | syscalls.MS_BIND | syscalls.MS_RDONLY
-    syscalls.mount("none", str(home), "", flags)
+    mount_read_only(home)
     shelf = Shelf(home, entered.idmap, userxattr=False)
     wish = Wish(limits=Limits(pids=64), relaxed=Relaxed(as_root=True))
     live = Live(host, shelf, busybox.chain_id, busybox.config, tmp_path, wish)

@@ -20,6 +20,7 @@ from container_kernel.store import folder, layer
 from container_kernel.store.check import check
 from container_kernel.store.layer import Snapshot
 from container_kernel.store.store import Store
+from tests.read_only import mount_read_only
 from tests.store.whole import Whole
 
 pytestmark = pytest.mark.privileged
@@ -139,9 +140,7 @@ def readonly(whole):
     """The store on a mount that nobody can write through."""
     whole.store.close()
     home = str(whole.home)
-    syscalls.mount(home, home, "", syscalls.MS_BIND)
-    flags = syscalls.MS_REMOUNT | syscalls.MS_BIND | syscalls.MS_RDONLY
-    syscalls.mount("none", home, "", flags)
+    mount_read_only(home)
     yield whole.open()
     whole.store.close()
     for place in (f"{home}/active", home):
