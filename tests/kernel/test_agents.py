@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.kernel.conftest import TIMEOUT_S, types
+from tests.kernel.conftest import TIMEOUT_S, types, until
 
 SHELLS = [name for name in ("dash", "bash", "busybox") if shutil.which(name)]
 
@@ -207,8 +207,8 @@ def test_help_in_a_shell(shell):
 def test_an_interrupt_that_reaches_the_shell_late_loses_no_later_cell(shell):
     """It comes when the shell has read the next cell's line, and throws it away with its input."""
     pid = int(shell.text("echo $$"))
-    msg_id = shell.client.execute("sleep 20")
-    time.sleep(0.3)
+    msg_id = shell.client.execute("echo on; sleep 20")
+    until(lambda: shell.client.get_iopub_msg(timeout=TIMEOUT_S)["msg_type"] == "stream")
     shell.manager.interrupt_kernel()
     assert shell.reply_to(msg_id)["content"]["ename"] == "KeyboardInterrupt"
     with starved(pid):
@@ -220,8 +220,8 @@ def test_an_interrupt_that_reaches_the_shell_late_loses_no_later_cell(shell):
 
 
 def test_an_interrupt_that_was_answered_is_not_the_next_cells(shell):
-    msg_id = shell.client.execute("sleep 20")
-    time.sleep(0.3)
+    msg_id = shell.client.execute("echo on; sleep 20")
+    until(lambda: shell.client.get_iopub_msg(timeout=TIMEOUT_S)["msg_type"] == "stream")
     shell.manager.interrupt_kernel()
     assert shell.reply_to(msg_id)["content"]["ename"] == "KeyboardInterrupt"
     assert "whole" in shell.text("sleep 0.3; echo whole")

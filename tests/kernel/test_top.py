@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 
 import pytest
 
@@ -12,7 +11,7 @@ from container_kernel.runtime import meter
 from container_kernel.runtime.host import Host
 from container_kernel.runtime.limits import Limits
 from container_kernel.runtime.meter import Use
-from tests.kernel.conftest import until
+from tests.kernel.conftest import TIMEOUT_S, types, until
 from tests.kernel.test_real import RealKernel
 
 
@@ -106,13 +105,13 @@ def test_top_shows_what_a_busy_container_uses(kernel, entered, oci_runtime):
 @pytest.mark.privileged
 def test_top_is_drawn_in_place_until_it_is_interrupted(kernel):
     msg_id = kernel.client.execute("%top --interval 50ms")
-    time.sleep(1)
+    found = []
+    while types(found).count("update_display_data") < 2:
+        found.append(kernel.client.get_iopub_msg(timeout=TIMEOUT_S))
     kernel.ask_control("interrupt_request")
     assert kernel.reply_to(msg_id)["content"]["status"] == "ok"
-    found = kernel.outputs_until_idle(msg_id)
-    kinds = [one["msg_type"] for one in found]
-    assert kinds.count("display_data") == 1
-    assert kinds.count("update_display_data") >= 2
+    found += kernel.outputs_until_idle(msg_id)
+    assert types(found).count("display_data") == 1
     ids = {one["content"].get("transient", {}).get("display_id") for one in found} - {None}
     assert len(ids) == 1
 
