@@ -83,7 +83,7 @@ def nbclient_interrupts_a_cell_that_takes_too_long(folder):
     made = notebook("import time; time.sleep(60)", "2")
     client = NotebookClient(
         made,
-        timeout=1,
+        timeout=5,
         interrupt_on_timeout=True,
         allow_errors=True,
         resources={"metadata": {"path": str(folder)}},
@@ -95,7 +95,7 @@ def nbclient_interrupts_a_cell_that_takes_too_long(folder):
 @own
 def nbclient_gives_up_on_a_cell_that_takes_too_long(folder):
     made = notebook("import time; time.sleep(60)")
-    client = NotebookClient(made, timeout=1, resources={"metadata": {"path": str(folder)}})
+    client = NotebookClient(made, timeout=5, resources={"metadata": {"path": str(folder)}})
     try:
         client.execute()
     except CellTimeoutError as error:
