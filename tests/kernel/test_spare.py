@@ -40,6 +40,7 @@ def env(tmp_path, home, monkeypatch):
     folder.mkdir(parents=True)
     (folder / "kernel.json").write_text(json.dumps(SPEC))
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    monkeypatch.chdir(tmp_path)  # where such a server writes connection files
     monkeypatch.setattr(provisioner, "_ORDERED_AFTER_S", 0)
     monkeypatch.setattr(SpareProvisioner, "_spare", None)
     (tmp_path / "run").mkdir()
