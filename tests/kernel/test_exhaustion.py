@@ -115,7 +115,7 @@ def test_an_interrupt_is_heard_while_every_processor_is_busy(kernel):
     assert kernel.reply_to(msg_id)["content"]["ename"] == "KeyboardInterrupt"
     took = time.monotonic() - begun
     kernel.run("for one in hogs: one.kill(); one.wait()")
-    assert took < 5
+    assert took < 1
 
 
 def test_a_signal_queue_a_message_queue_and_a_keyring_are_not_the_hosts(kernel):

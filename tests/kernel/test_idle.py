@@ -144,8 +144,10 @@ def test_who_asks_whether_it_is_alive_wakes_nobody(kernel):
 def test_shut_down_while_it_stands_still_ends_in_order(kernel, tmp_path):
     kernel.run(kernel.code["say bye"])
     until(lambda: stands_still(kernel))
+    begin = time.monotonic()
     kernel.client.shutdown()
     kernel.manager.provisioner.process.wait(TIMEOUT_S)
+    assert time.monotonic() - begin < 3
     assert (tmp_path / "bye").read_text().strip() == "bye"
 
 

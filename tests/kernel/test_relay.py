@@ -335,9 +335,11 @@ def test_build_is_shown_live_and_interrupted(fresh):
     msg_id = kernel.client.execute("%%build\necho begun; sleep 30")
     shown = until(lambda: "begun" in str(kernel.client.get_iopub_msg(timeout=TIMEOUT_S)["content"]))
     assert shown
+    start = time.monotonic()
     info = kernel.reply_to(kernel.client.kernel_info())
     assert info["content"]["status"] == "ok"
     assert kernel.reply_to(kernel.client.complete("%ba"))["content"]["matches"]
+    assert time.monotonic() - start < 0.2
     kernel.ask_control("interrupt_request")
     assert kernel.reply_to(msg_id)["content"]["ename"] == "Interrupted"
     assert "1" in kernel.text("1")
