@@ -7,6 +7,7 @@ notebook stands on. The image is named by its digest, and kept by a name of its 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -42,6 +43,13 @@ class Place:
     """Where a kernelspec goes: below ``prefix``, else the user's own folder."""
 
     prefix: str | None = None
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is that of the environment which has this package."""
+        return self.prefix is not None and os.path.realpath(self.prefix) == os.path.realpath(
+            sys.prefix
+        )
 
 
 @record
@@ -85,8 +93,7 @@ def install(
         shutil.copytree(KERNELSPEC, source)
         file = source / "kernel.json"
         spec = _completed(json.loads(file.read_text()), name, frozen, display_name)
-        if Path(place.prefix or "/nowhere").resolve() != Path(sys.prefix).resolve():
-            # Jupyter of another environment would not know it, and so refuse the kernel.
+        if not place.is_own:  # a Jupyter that does not know it would refuse the kernel
             del spec["metadata"]["kernel_provisioner"]
         file.write_text(json.dumps(spec, indent=1))
         try:
