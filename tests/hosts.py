@@ -19,9 +19,7 @@ PLENTY = f"{USER}:100000:65536\n"
 
 def cover(path: str, text: str) -> None:
     """Have ``path`` hold ``text``, for whoever is in this mount namespace."""
-    file = Path(tempfile.mkdtemp(prefix="ck-poor-")) / "file"
-    file.write_text(text)
-    syscalls.mount(str(file), path, flags=syscalls.MS_BIND)
+    put_over(path, text.encode(), 0o644)
 
 
 def subordinate_ids(text: str) -> None:
@@ -43,10 +41,16 @@ LACKS = {
 
 def plain(path: str) -> None:
     """A program without its privileges."""
-    file = Path(tempfile.mkdtemp(prefix="ck-poor-")) / "file"
-    file.write_bytes(Path(path).read_bytes())
-    file.chmod(0o755)
-    syscalls.mount(str(file), path, flags=syscalls.MS_BIND)
+    put_over(path, Path(path).read_bytes(), 0o755)
+
+
+def put_over(path: str, data: bytes, mode: int) -> None:
+    """Mount a file over ``path``; the mount keeps the file, which needs no name any more."""
+    with tempfile.TemporaryDirectory(prefix="ck-poor-") as folder:
+        file = Path(folder, "file")
+        file.write_bytes(data)
+        file.chmod(mode)
+        syscalls.mount(str(file), path, flags=syscalls.MS_BIND)
 
 
 def become_poor(lacks: list[str]) -> None:
