@@ -18,17 +18,17 @@ _READABLE = int(zmq.POLLIN)
 
 
 class Channel:
-    """A socket, and whether something may wait in it.
+    """A socket, and the place where it says that something may wait in it.
 
     ``fd`` tells a poll that something may have come; but whatever is done with the socket may take
-    that news away with it (zmq_getsockopt(3), ZMQ_FD). So after anything was done, ``waits`` must
-    be asked before one waits for ``fd`` again.
+    that news away with it (zmq_getsockopt(3), ZMQ_FD). So after anything was done, it is among the
+    ``unsure``, of which ``waits`` must be asked before one waits for ``fd`` again.
     """
 
     def __init__(self, socket: zmq.Socket[bytes]) -> None:
         self._socket = socket
         self.fd = int(socket.FD)
-        self.may_wait = True
+        self.unsure: dict[Channel, None] = {}
 
     def send(self, frames: Sequence[bytes]) -> None:
         """Send one message, without waiting.
@@ -36,7 +36,7 @@ class Channel:
         Raises:
             zmq.ZMQError: it cannot be sent; ``zmq.Again`` when it would have to wait.
         """
-        self.may_wait = True
+        self.unsure[self] = None
         put, socket = _Plain.send, self._socket
         for frame in frames[:-1]:
             put(socket, frame, _MORE)
@@ -44,7 +44,7 @@ class Channel:
 
     def receive(self) -> list[bytes] | None:
         """Take one message; None when there is none."""
-        self.may_wait = True
+        self.unsure[self] = None
         take, socket = _Plain.recv, self._socket
         try:
             frame = take(socket, _LAST, copy=False)
@@ -58,8 +58,10 @@ class Channel:
 
     def waits(self) -> bool:
         """Whether a message waits: a fifth of the price of asking ``receive`` in vain."""
-        self.may_wait = bool(int(_Plain.get(self._socket, _EVENTS)) & _READABLE)
-        return self.may_wait
+        if int(_Plain.get(self._socket, _EVENTS)) & _READABLE:
+            return True
+        self.unsure.pop(self, None)
+        return False
 
     def close(self, linger_ms: int | None = None) -> None:
         """Close the socket; what was sent has that long to leave, or as long as it was given."""

@@ -45,7 +45,9 @@ class Loop:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._readers: dict[int, Callback] = {}
+        self._by_fd: dict[int, Channel] = {}
         self._channels: dict[Channel, Callback] = {}
+        self._unsure: dict[Channel, None] = {}
         self._timers: list[Timer] = []
         self._calls: deque[Callback] = deque()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -63,14 +65,19 @@ class Loop:
             self._epoll.unregister(fd)
 
     def add_channel(self, channel: Channel, callback: Callback) -> None:
-        """Call ``callback`` whenever a message waits in ``channel``."""
-        self._channels[channel] = callback
+        """Call ``callback`` whenever a message waits in ``channel``, and now and then in vain."""
+        self._channels[channel], self._by_fd[channel.fd] = callback, channel
         self._epoll.register(channel.fd, select.EPOLLIN)
+        channel.unsure = self._unsure
+        self._unsure[channel] = None
 
     def remove_channel(self, channel: Channel) -> None:
         """Stop watching; harmless when it was not watched. To be called before it is closed."""
         if self._channels.pop(channel, None) is not None:
             self._epoll.unregister(channel.fd)
+            channel.unsure = {}
+            del self._by_fd[channel.fd]
+            self._unsure.pop(channel, None)
 
     def call_later(self, delay_s: float, callback: Callback) -> Timer:
         """Call once, ``delay_s`` from now. Only from the loop's own thread."""
@@ -86,12 +93,17 @@ class Loop:
     def run(self) -> None:
         """Serve until ``stop``. A callback's exception is reported, never raised."""
         while not self._stopped:
-            ready = {fd for fd, _ in self._epoll.poll(self._timeout_s())}
-            for channel, callback in list(self._channels.items()):
-                is_news = channel.may_wait or channel.fd in ready
-                if is_news and channel in self._channels and channel.waits():
+            waiting = {channel: None for channel in list(self._unsure) if channel.waits()}
+            readers = []
+            for fd, _ in self._epoll.poll(0 if waiting else self._timeout_s()):
+                if channel := self._by_fd.get(fd):
+                    waiting[channel] = None
+                else:
+                    readers.append(fd)
+            for channel in waiting:
+                if callback := self._channels.get(channel):  # none, if one before it has closed it
                     guarded(callback)
-            for fd in ready:
+            for fd in readers:
                 if reader := self._readers.get(fd):
                     guarded(reader)
             self._run_timers()
@@ -104,7 +116,7 @@ class Loop:
     def _timeout_s(self) -> float | None:
         while self._timers and self._timers[0].callback is None:
             heapq.heappop(self._timers)
-        if self._calls or any(one.may_wait and one.waits() for one in self._channels):
+        if self._calls:
             return 0
         return max(0.0, self._timers[0].deadline - time.monotonic()) if self._timers else None
 
