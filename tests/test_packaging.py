@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,13 @@ def test_the_kernelspec_comes_along_with_its_pictures(installed):
     assert spec["interrupt_mode"] == "message"
     pictures = {path.name for path in folder.glob("logo*")}
     assert pictures == {"logo-32x32.png", "logo-64x64.png", "logo-svg.svg"}
+
+
+def test_a_server_finds_its_extension(installed):
+    folder = installed / "etc" / "jupyter" / "jupyter_server_config.d"
+    said = json.loads((folder / "container-kernel.json").read_text())
+    (name,) = said["ServerApp"]["jpserver_extensions"]
+    assert find_spec(name)
 
 
 def test_the_base_definitions_come_along(installed):

@@ -37,6 +37,12 @@ class SpareProvisioner(LocalProvisioner):
     ).tag(config=True)
     _spare: ClassVar[Spare | None] = None
 
+    @staticmethod
+    def order(cmd: list[str], environ: dict[str, str]) -> None:
+        """Have a process wait for a kernel like that of ``cmd``, if none does."""
+        if SpareProvisioner._spare is None:
+            SpareProvisioner._spare = Spare(cmd, environ)
+
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
         """Start ``cmd``, or have the process that waits be it."""
         environ, cwd = kwargs.get("env") or dict(os.environ), kwargs.get("cwd")
@@ -49,7 +55,7 @@ class SpareProvisioner(LocalProvisioner):
             self.cwd = cwd or os.getcwd()
         if is_usual and self.keep_spare and self._is_in_server:
             loop = asyncio.get_running_loop()
-            loop.call_later(_ORDERED_AFTER_S, self._order, cmd, environ)
+            loop.call_later(_ORDERED_AFTER_S, self.order, cmd, environ)
         return self.connection_info
 
     @staticmethod
@@ -61,11 +67,6 @@ class SpareProvisioner(LocalProvisioner):
     def _is_in_server(self) -> bool:
         """Whether more kernels are likely to be started here."""
         return isinstance(getattr(self.parent, "parent", None), MultiKernelManager)
-
-    @staticmethod
-    def _order(cmd: list[str], environ: dict[str, str]) -> None:
-        if SpareProvisioner._spare is None:
-            SpareProvisioner._spare = Spare(cmd, environ)
 
 
 class ContainerProvisioner(SpareProvisioner):

@@ -2,8 +2,8 @@
 
 A notebook gets its image from a first cell, or it was built before and is opened again, or its
 kernel is a frozen image. Its layers are there in any case: what is timed is the kernel, the
-container and the kernel in it. A server has a process waiting for the next kernel (see `spare`);
-ipykernel has none.
+container and the kernel in it. A Jupyter server has a process waiting for each next kernel (see
+`spare`), where a program that starts one kernel has none, and ipykernel never.
 """
 
 from __future__ import annotations
@@ -39,11 +39,9 @@ def starts(name: str, cells: tuple[str, ...]) -> Iterator[tuple[str, Callable[[]
     yield "opened again", lambda: seconds_to_first_result(*OURS, **again)
     yield "frozen", lambda: seconds_to_first_result(*command)
     base = [f"%base {tag}"]
-    yield (
-        "%base, next of a server",
-        lambda: seconds_to_first_result(*OURS, cells=base, is_next=True),
-    )
-    yield "again, next of a server", lambda: seconds_to_first_result(*OURS, is_next=True, **again)
+    yield "%base, in a server", lambda: seconds_to_first_result(*OURS, cells=base, in_server=True)
+    yield "again, in a server", lambda: seconds_to_first_result(*OURS, in_server=True, **again)
+    yield "frozen, in a server", lambda: seconds_to_first_result(*command, in_server=True)
 
 
 def results() -> Iterator[Result]:

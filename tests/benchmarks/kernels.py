@@ -171,13 +171,13 @@ def seconds_to_introduction(*argv: str) -> float:
 
 
 def seconds_to_first_result(
-    *argv: str, cells: Sequence[str] = (), is_next: bool = False, **more: Any
+    *argv: str, cells: Sequence[str] = (), in_server: bool = False, **more: Any
 ) -> float:
     """From nothing to the reply to ``1 + 1``; ``cells`` run before it, all asked for at once.
 
-    With ``is_next`` it is the next kernel of a server that has started one before.
+    With ``in_server`` a process waits for it, as in a Jupyter server.
     """
-    spare = waiting(*argv) if is_next else None
+    spare = waiting(*argv) if in_server else None
     start = time.perf_counter()
     with Kernel(*argv, spare=spare, **more) as kernel:
         for msg_id in [kernel.send(cell) for cell in (*cells, "1 + 1")]:
