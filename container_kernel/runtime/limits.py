@@ -58,16 +58,13 @@ class Held:
     resources: dict[str, Any] | None = None
 
 
-def hold(
-    limits: Limits, cgroup: CgroupParent | None, name: str, *, nproc: bool, data: bool
-) -> Held:
+def hold(limits: Limits, cgroup: CgroupParent | None, name: str, *, data: bool) -> Held:
     """The limits of the container ``name`` as parts of a runtime spec (runtime-spec 1.0.2).
 
-    ``nproc`` and ``data`` are whether the runtime is to set RLIMIT_NPROC and RLIMIT_DATA where no
-    cgroup counts processes and memory.
+    ``data`` is whether the runtime is to set RLIMIT_DATA where no cgroup counts memory.
     """
     if cgroup is None:
-        return Held(rlimits(limits, nproc=nproc, data=data))
+        return Held(rlimits(limits, nproc=True, data=data))
     return Held(rlimits(limits), cgroup.child(name), resources(limits, cgroup))
 
 

@@ -13,6 +13,7 @@ from .cgroup import field_of
 from .limits import clamped
 
 _ENDS_WITHIN_S = 1.0
+_MOST_LOOKS = 100
 _RUNC = "runc:[2:INIT]\n"
 
 
@@ -44,6 +45,11 @@ def _with_descendants(found: set[int], parents: Mapping[int, int]) -> set[int]:
     while more := {one for one, parent in parents.items() if parent in found} - found:
         found = found | more
     return found
+
+
+def on_host() -> int:
+    """How many processes and threads there are, whoever has them (see proc_loadavg(5))."""
+    return int(Path("/proc/loadavg").read_text().split()[3].partition("/")[2])
 
 
 def limit(pid: int, number: int, most: int) -> None:
@@ -80,10 +86,15 @@ def bind(pid: int, processors: Collection[int]) -> None:
 def each(pid: int, action: Callable[[int], object]) -> None:
     """Do something to every process in the container of ``pid``, those included that one has
     forked meanwhile: what it was set before, they inherit.
+
+    Who forks faster than we look, and goes on so, keeps a few that are left as they are.
     """
     done: set[int] = set()
     with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
-        while new := set(members(pid)) - done:
+        for _ in range(_MOST_LOOKS):
+            new = set(members(pid)) - done
+            if not new:
+                return
             for one in new:
                 with suppress(ProcessLookupError):
                     action(one)

@@ -72,7 +72,7 @@ def schema():
 def test_row_119_the_config_is_valid_by_the_specs_own_schema(schema, kind, has_cgroup):
     spec = SPECS[kind]
     cgroup = CgroupParent("/container-kernel/x", 1) if has_cgroup else None
-    config = spec.to_json(hold(spec.limits, cgroup, "c1", nproc=True, data=True))
+    config = spec.to_json(hold(spec.limits, cgroup, "c1", data=True))
     schema.validate(json.loads(json.dumps(config)))
 
 
@@ -106,7 +106,7 @@ def test_row_119_the_bundles_pass_oci_runtime_tool(validator, tmp_path):
         for cgroup in (CgroupParent("/container-kernel/x", 1), None):
             folder = tmp_path / f"{kind.replace(' ', '-')}-{cgroup is not None}"
             spec = replace(SPECS[kind], rootfs=folder / "rootfs")
-            bundle.write(folder, spec, hold(spec.limits, cgroup, "c1", nproc=True, data=True))
+            bundle.write(folder, spec, hold(spec.limits, cgroup, "c1", data=True))
             (folder / "rootfs").mkdir()
             file = folder / "config.json"
             file.write_text(file.read_text().replace('"1.0.2"', '"1.0.2-dev"'))

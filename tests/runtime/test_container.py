@@ -157,6 +157,24 @@ def test_a_fork_bomb_meets_the_limit(run):
     assert "can't fork" in said
 
 
+@pytest.mark.parametrize("beside", [False, True])
+def test_row_33_who_forks_before_it_is_limited_meets_a_limit_too(
+    run, start, host, monkeypatch, *, beside
+):
+    """Set from outside, it may be late; the host must not run out of processes meanwhile."""
+    many = "exec 2>&1; for i in $(seq 6000); do sleep 9 & done; echo all"
+    first = start("sleep 100", limits=TWENTY)
+    monkeypatch.setattr(processes, "limit", lambda *_: None)
+    if beside:
+        process = Process(args=("/bin/sh", "-c", many), env={"PATH": "/bin"}, uid=1000)
+        said = []
+        follow(host.runtime.exec(first, process), said.append, Cancel())
+    else:
+        said = run(many, limits=TWENTY)[1]
+    first.delete()
+    assert "can't fork" in "".join(said)
+
+
 def test_a_process_beside_the_first_is_limited_too(start, host):
     first = start("sleep 100", limits=TWENTY)
     script = f"exec 2>&1; sleep 0.5; {BOMB}"  # where crun cannot set it, it is in force a bit later
