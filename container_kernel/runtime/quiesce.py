@@ -17,7 +17,7 @@ from ..errors import HostError
 from .container import Container
 from .processes import members, stat_fields
 
-_PATIENCE_S = 2.0
+_PATIENCE_S = 10.0
 _POLL_S = 0.0005
 _STOPPED = frozenset("TtZX")
 

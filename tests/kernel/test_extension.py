@@ -256,7 +256,8 @@ def test_a_question_from_inside_is_asked_in_the_notebook(place, tmp_path, monkey
     try:
         kernel.run("%load_ext container_kernel")
         for code in ("%base debian:bookworm", "%apt python3"):
-            kernel.client.execute_interactive(code, timeout=900, output_hook=lambda _: None)
+            reply, outputs = kernel.run(code, timeout=900)
+            assert reply["status"] == "ok", outputs
         assert kernel.text("%%container\n6 * 7") == "42"
         msg_id = kernel.client.execute("%%container\nprint(input('colour? ') * 2)")
         question = kernel.client.get_stdin_msg(timeout=20)
