@@ -41,7 +41,8 @@ class ShellInner(AgentInner):
         self._mark = os.urandom(8).hex().encode()
         self._number = 0
         self._cell_number = 0
-        self._was_interrupted = self._may_come_late = self._is_late = False
+        self._was_interrupted = self._may_come_late = False
+        self._held_back: bytes | None = None
         self._held = {"stdout": b"", "stderr": b""}
         self._events = b""
         self._asked: dict[int, tuple[Request, _Answer]] = {}
@@ -59,10 +60,16 @@ class ShellInner(AgentInner):
         self._number += 1
         self._cell_number = self._number
         self._was_interrupted = False
-        # The signal meant for the cell before may reach the shell when it has read this line only.
-        self._is_late, self._may_come_late = self._may_come_late, False
         code = escaped(task.request.content["code"])
-        self._send(b"__ck_id=%d; __ck_run '%s'\n" % (self._number, code))
+        line = b"__ck_id=%d; __ck_run '%s'\n" % (self._number, code)
+        if self._may_come_late:
+            # The signal meant for the cell before may throw away the line that the shell reads
+            # next, or end what that runs: this one until there is a prompt of its own.
+            self._may_come_late = False
+            self._held_back = line
+            self._send(b"__ck_id=%d.\n" % self._number)
+        else:
+            self._send(line)
 
     # What it writes
 
@@ -101,10 +108,24 @@ class ShellInner(AgentInner):
             self.process.drain("stderr")  # what an interactive shell says of having no terminal
             self._held["stderr"] = b""
             self._became_ready(_SHELL_INFO)
+        elif self._held_back is not None:
+            self._let_go_on(number)
         elif number == b"%d" % self._cell_number and self._runs:
             self._end_cell(None if status == b"0" else _failure(status.decode("ascii", "replace")))
-        elif (self._was_interrupted or self._is_late) and self._runs:
+        elif self._was_interrupted and self._runs:
             self._make_sure()
+
+    def _let_go_on(self, number: bytes) -> None:
+        """Send the cell that was held back, once the line before it was read."""
+        line, ready = self._held_back, b"%d." % self._cell_number
+        if number != ready:  # thrown away, or not read yet
+            self._send(b"__ck_id=%s\n" % ready)
+            return
+        self._held_back = None
+        if self._was_interrupted:
+            self._end_cell(_failure("130"))
+        elif line is not None:
+            self._send(line)
 
     def interrupt(self) -> None:
         """As Ctrl-C in a terminal."""
@@ -115,19 +136,16 @@ class ShellInner(AgentInner):
     def _make_sure(self) -> None:
         """An interrupt came so early that the shell was still reading: it prompts at once, and has
         thrown the cell's line away, or not seen it yet. This prompt is the cell's last one.
-
-        An interrupt that was meant for the cell before is not sent again.
         """
-        task, is_own = self.task, self._was_interrupted
-        self._was_interrupted = self._is_late = False
+        task = self.task
+        self._was_interrupted = False
         self._send(b"__ck_id=%d; (exit 130)\n" % self._cell_number)
 
         def again() -> None:
             if self.task is task and not self.is_closed:
                 self.interrupt()
 
-        if is_own:
-            self.loop.call_later(_AGAIN_S, again)
+        self.loop.call_later(_AGAIN_S, again)
 
     # Look-ups
 
