@@ -205,13 +205,17 @@ def test_help_in_a_shell(shell):
     assert not shell.reply_to(shell.client.inspect("no_such_thing"))["content"]["found"]
 
 
-def test_an_interrupt_that_reaches_the_shell_late_is_not_the_next_cells(shell):
-    """It comes when the shell has read the next line, and throws that away with its input."""
-    pid = int(shell.text("echo $$"))
+def interrupt_a_cell(shell):
     msg_id = shell.client.execute("echo on; sleep 20")
     until(lambda: shell.client.get_iopub_msg(timeout=TIMEOUT_S)["msg_type"] == "stream")
     shell.manager.interrupt_kernel()
     assert shell.reply_to(msg_id)["content"]["ename"] == "KeyboardInterrupt"
+
+
+def test_an_interrupt_that_reaches_the_shell_late_is_not_the_next_cells(shell):
+    """It comes when the shell has read the next line, and throws that away with its input."""
+    pid = int(shell.text("echo $$"))
+    interrupt_a_cell(shell)
     with starved(pid):
         os.kill(pid, signal.SIGINT)
         msg_id = shell.client.execute("echo on")
@@ -231,10 +235,7 @@ def test_an_interrupt_at_any_moment_stops_its_own_cell_or_none(shell):
 
 def test_a_cell_that_waits_for_an_earlier_interrupt_is_interrupted_itself(shell):
     pid = int(shell.text("echo $$"))
-    msg_id = shell.client.execute("echo on; sleep 20")
-    until(lambda: shell.client.get_iopub_msg(timeout=TIMEOUT_S)["msg_type"] == "stream")
-    shell.manager.interrupt_kernel()
-    assert shell.reply_to(msg_id)["content"]["ename"] == "KeyboardInterrupt"
+    interrupt_a_cell(shell)
     os.kill(pid, signal.SIGSTOP)
     msg_id = shell.client.execute("echo never")
     shell.ask_control("interrupt_request")
@@ -244,10 +245,7 @@ def test_a_cell_that_waits_for_an_earlier_interrupt_is_interrupted_itself(shell)
 
 
 def test_an_interrupt_that_was_answered_is_not_the_next_cells(shell):
-    msg_id = shell.client.execute("echo on; sleep 20")
-    until(lambda: shell.client.get_iopub_msg(timeout=TIMEOUT_S)["msg_type"] == "stream")
-    shell.manager.interrupt_kernel()
-    assert shell.reply_to(msg_id)["content"]["ename"] == "KeyboardInterrupt"
+    interrupt_a_cell(shell)
     assert "whole" in shell.text("sleep 0.3; echo whole")
 
 
