@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from container_kernel.kernel.server import _STARTED_S
+from tests.e2e.conftest import wait_for_url
 from tests.kernel.conftest import ROOT, environ, until
 
 pytestmark = [
@@ -55,8 +56,7 @@ class Server:
     @property
     def url(self) -> str:
         """Where it serves, once it does."""
-        (found,) = until(lambda: list(self._runtime.glob("jpserver-*.json")))
-        return until(lambda: json.loads(found.read_text() or "{}").get("url"))
+        return wait_for_url(self.process, self._runtime, self.log)
 
     def open(self, notebook: str) -> None:
         """Start the kernel of a notebook."""
