@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Any
 from .build import forecast, imported, memory
 from .build.cancel import Cancel
 from .build.events import Image, OnEvent
-from .build.forecast import Forecast
 from .build.notebook_file import code_cells, identity_of
 from .build.progress import Progress
-from .build.stages import Stage, Stages, StageView
-from .build.step import Base, Items
+from .build.stages import ALL, Stage, Stages, StageView
+from .build.step import Items
 from .errors import CellError, StoreError
 from .oci.digest import Digest
 from .record import replace
@@ -98,7 +97,7 @@ class Workbench:
     @property
     def stages(self) -> dict[str, StageView]:
         """All stages, in the order they were started."""
-        return {s.name: s.view(self._image_of(s)) for s in self._stages.by_name.values()}
+        return self._stages.views(self._image_of)
 
     @property
     def stage_names(self) -> list[str]:
@@ -137,6 +136,20 @@ class Workbench:
         self._stages.current = stage.name
         self.away.pop(stage.name, None)
 
+    def build_all(self, *, on_event: OnEvent, cancel: Cancel) -> dict[str, Image]:
+        """Build the notebook as its file has it: each step once. Returns the stages' images.
+
+        Raises:
+            CellError: a cell's own mistake, told before anything is built, or a failed step.
+        """
+        assert self.notebook is not None
+        self._stages.put_all(code_cells(self.notebook), self._parse)
+        for stage in self._stages.by_name.values():
+            self._solve(stage, ALL, on_event, cancel)
+        return {
+            name: self.image(name, on_event=on_event, cancel=cancel) for name in self.stage_names
+        }
+
     def use(self, stage: str) -> None:
         """Send the cells that follow to ``stage``.
 
@@ -144,7 +157,7 @@ class Workbench:
             CellError: there is no such stage.
         """
         self._stages.current = self._stages.find(stage).name
-        self._remember()
+        memory.write(self.store, self.notebook, self._stages)
 
     def image(self, stage: str | None = None, *, on_event: OnEvent, cancel: Cancel) -> Image:
         """The image of a stage (the current one), with whatever was stale built again.
@@ -153,7 +166,7 @@ class Workbench:
             NoBase: there is no stage yet.
         """
         found = self._stages.find(stage)
-        if found.is_stale:
+        if self._stages.is_stale(found):
             self._solve(found, None, on_event, cancel)
         image = self._image_of(found)
         assert image is not None
@@ -163,6 +176,10 @@ class Workbench:
         """A stage as it is kept here (the current one); it is not to be changed."""
         return self._stages.find(name)
 
+    def is_stale(self, name: str | None = None) -> bool:
+        """Whether a stage (the current one) is not what its cells say."""
+        return self._stages.is_stale(self._stages.find(name))
+
     def make(self, progress: Progress) -> Image:
         """The image of what was built."""
         return self._builder.image(progress)
@@ -171,7 +188,7 @@ class Workbench:
         """Made when it is first asked for: a row of cells makes one image, not one each."""
         if stage.image is None and stage.progress is not None:
             stage.image = self._builder.image(stage.progress)
-            self._remember()
+            memory.write(self.store, self.notebook, self._stages)
         return stage.image
 
     # ------------------------------------------------------------ running
@@ -204,7 +221,7 @@ class Workbench:
         """
         stage = self._stages.find(None)
         live = self.lives.get(stage.name)
-        if live is None or stage.is_stale or (image := self._image_of(stage)) is None:
+        if live is None or self.is_stale() or (image := self._image_of(stage)) is None:
             return False
         is_kept = self.lives.try_to_keep(
             stage.name, image.chain_id, image.config, at_any_price=at_any_price
@@ -312,10 +329,7 @@ class Workbench:
         """
         if self._stages.by_name:
             return False
-        if base is not None:
-            memory.start_on(self._stages, base)
-        if self.notebook is not None:
-            memory.recall(self.store.index, self.notebook, self._stages, self._parse)
+        memory.recall(self.store.index, self.notebook, self._stages, self._parse, base)
         return bool(self._stages.by_name)
 
     def anticipate(
@@ -328,34 +342,23 @@ class Workbench:
         gone. `live` returns the same context when it turns out that the cells make that image.
         ``early`` was opened by a forecast of this: it is taken if it is the same.
         """
-        known = memory.Memory()
-        if self.notebook is not None or image is None:
-            known = memory.read(self.store.index, self.notebook)
-        name = known.image or image
-        digest = self.store.find_image(name) if name else None
-        if digest is None:
+        found = memory.forecast(self.store, self.notebook, image)
+        if found is None:
             return None
-        config = self.store.image_config(self.store.manifest(digest))
-        found = Forecast(known.current or Base.stage, self.store.image_chain(config), config)
         if early is not None and found == forecast.of(*early):
             self.lives.adopt(*early)
         else:
             forecast.write(self.store.home, forecast.name_of(self.notebook, image), found)
-        return found.stage, self.lives.on(found.stage, found.chain_id, config)
-
-    def _remember(self) -> None:
-        memory.write(self.store.index, self.notebook, self._stages)
-        stage = self._stages.find(None)
-        if image := stage.image:
-            found = Forecast(stage.name, image.chain_id, image.config)
-            forecast.write(self.store.home, forecast.name_of(self.notebook), found)
+        return found.stage, self.lives.on(found.stage, found.chain_id, found.config)
 
     # ------------------------------------------------------------ solving
 
     def _solve(self, stage: Stage, until: str | None, on_event: OnEvent, cancel: Cancel) -> None:
         self._check_level()
+        self._stages.check_order(stage)
         self._on_event, self._cancel = on_event, cancel
-        self._builder.solve(stage, until, on_event, cancel)
+        if self._builder.solve(stage, until, on_event, cancel):
+            stage.solved = self._stages.wanted(stage)
 
     @cached_property
     def _builder(self) -> Builder:

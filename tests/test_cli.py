@@ -8,7 +8,7 @@ import sys
 import pytest
 from nbformat import v4
 
-from container_kernel.cli.notebook import code_cells, value, with_parameters
+from container_kernel.cli.notebook import document, value, with_parameters
 from container_kernel.errors import UsageError
 
 
@@ -130,18 +130,9 @@ def test_parameters_need_a_tagged_cell(tmp_path):
     assert "tagged `parameters`" in done.stderr
 
 
-def test_code_cells_have_ids_and_text(tmp_path):
-    path = write_notebook(tmp_path / "x.ipynb", "%apt curl", ["a\n", "b"])
-    cells = code_cells(path)
-    assert [(cell.cell_id, cell.source) for cell in cells] == [
-        ("cell-0", "%apt curl"),
-        ("cell-1", "a\nb"),
-    ]
-
-
 def test_a_missing_file_is_wrong_use(tmp_path):
     with pytest.raises(UsageError, match="cannot read"):
-        code_cells(tmp_path / "x.ipynb")
+        document(tmp_path / "x.ipynb")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from .events import About, Event, Image, Layer, OnEvent, StepFailed, StepStarted
 from .progress import Progress
 from .solve import Solver
 from .source import Bases, epoch_of
-from .stages import Stage
+from .stages import ALL, Stage
 
 if TYPE_CHECKING:
     from .ledger import Ledger
@@ -48,15 +48,16 @@ class Builder:
         self.ledger = ledger
         self._bases = Bases(place, base_folders, directory, other_notebook, registries)
 
-    def solve(self, stage: Stage, until: str | None, on_event: OnEvent, cancel: Cancel) -> None:
+    def solve(self, stage: Stage, until: str | None, on_event: OnEvent, cancel: Cancel) -> bool:
         """Build the stage up to the cell ``until`` (or whole); keep what is built if it is whole.
 
-        Of cells other than ``until`` only steps that really run are told of.
+        Of cells other than ``until`` only steps that really run are told of; with `ALL` every step
+        is. Returns whether it is whole.
         """
         numbered, last = stage.steps(until)
         mine = f"{until}/"
-        own = {item.step_id for item in numbered if item.step_id.startswith(mine)}
-        base_is_own = until is not None and stage.position(until) == 0
+        own = {one.step_id for one in numbered if until == ALL or one.step_id.startswith(mine)}
+        base_is_own = until == ALL or (until is not None and stage.position(until) == 0)
         total = sum(len(cell.steps) for cell in stage.cells)
         told: set[str] = set()
 
@@ -84,7 +85,7 @@ class Builder:
             self.ledger.save()
         if last:
             stage.progress, stage.image = progress, None
-            stage.solved = stage.wanted
+        return last
 
     def image(self, progress: Progress) -> Image:
         """What was built, as an image that is in the store."""

@@ -8,13 +8,19 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import NoBase
 from ..record import record
 from ..store.index import Index
+from . import forecast as forecasts
+from .forecast import Forecast
 from .notebook_file import is_by_text, order_of
 from .stages import Stages
 from .step import Base, Items, Use
+
+if TYPE_CHECKING:
+    from ..store.store import Store
 
 Parse = Callable[[str], Items | Use | None]
 """What a cell's text means to someone who only builds; None when that is nothing."""
@@ -41,26 +47,51 @@ def read(index: Index, notebook: Path | None) -> Memory:
     return Memory(state["current"], cells, state.get("image"))
 
 
-def write(index: Index, notebook: Path | None, stages: Stages) -> None:
-    """Remember ``stages``, of which there is one at least."""
+def write(store: Store, notebook: Path | None, stages: Stages) -> None:
+    """Remember ``stages``, of which there is one at least; forecast what the next kernel starts."""
     known = stages.by_name.values() if notebook else ()
-    image = stages.find(None).image
+    stage = stages.find(None)
+    image = stage.image
     state = {
         "current": stages.current,
         "cells": [(cell.identity, cell.code) for stage in known for cell in stage.cells],
         "image": str(image.digest) if image else None,
     }
-    index.remember_notebook(_name(notebook), json.dumps(state))
+    store.index.remember_notebook(_name(notebook), json.dumps(state))
+    if image:
+        found = Forecast(stage.name, image.chain_id, image.config)
+        forecasts.write(store.home, forecasts.name_of(notebook), found)
 
 
-def start_on(stages: Stages, base: str) -> None:
-    """Put a ``%base`` that no cell says before all cells."""
-    first = Base(base)
-    stages.put(_GIVEN, first.title, (first,), None)
+def forecast(store: Store, notebook: Path | None, image: str | None) -> Forecast | None:
+    """What a kernel starts first, as the store has it; None where there is nothing, or it is gone.
+
+    Where nothing is remembered of the notebook that is ``image``. A kernel that was told of neither
+    takes what the last such kernel ran on.
+    """
+    known = Memory()
+    if notebook is not None or image is None:
+        known = read(store.index, notebook)
+    name = known.image or image
+    digest = store.find_image(name) if name else None
+    if digest is None:
+        return None
+    config = store.image_config(store.manifest(digest))
+    return Forecast(known.current or Base.stage, store.image_chain(config), config)
 
 
-def recall(index: Index, notebook: Path, stages: Stages, parse: Parse) -> None:
-    """Put the cells that were there last into ``stages``, but those the file lost."""
+def recall(
+    index: Index, notebook: Path | None, stages: Stages, parse: Parse, base: str | None
+) -> None:
+    """Put the cells that were there last into ``stages``, but those the file lost.
+
+    A ``base`` that no cell says goes before all of them.
+    """
+    if base is not None:
+        first = Base(base)
+        stages.put(_GIVEN, first.title, (first,), None)
+    if notebook is None:
+        return
     known = read(index, notebook)
     present = order_of(notebook)
     for identity, code in known.cells:

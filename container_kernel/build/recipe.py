@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from ..errors import CellError
 from ..oci.spec import ImageConfig
 from ..record import record
 from . import settings
 from .events import Image, Layer
 from .source import epoch_of
-from .step import Copy, Setting, Step
+from .stages import sources
+from .step import Setting, Step
 
 FindImage = Callable[[str], Image]
 
@@ -64,31 +64,8 @@ class StageRecipe:
         return cls(name, reference, base, tuple(made), image, others)
 
 
-def in_order(stages: Mapping[str, tuple[Step, ...]], wanted: str) -> list[str]:
-    """The stages that ``wanted`` takes files from, those they take from, and it; each before who
-    needs it.
-
-    Raises:
-        CellError: stages that take from each other.
-    """
-    done: list[str] = []
-
-    def visit(name: str, above: tuple[str, ...]) -> None:
-        if name in above:
-            raise CellError(f"stages that copy from each other: {' → '.join((*above, name))}")
-        for step in stages[name]:
-            if isinstance(step, Copy) and step.from_stage and step.from_stage in stages:
-                visit(step.from_stage, (*above, name))
-        if name not in done:
-            done.append(name)
-
-    visit(wanted, ())
-    return done
-
-
 def others(
     steps: tuple[Step, ...], stages: Mapping[str, object], find: FindImage
 ) -> dict[str, Image]:
     """The images that are no stages and that ``steps`` copy from."""
-    names = [step.from_stage for step in steps if isinstance(step, Copy) and step.from_stage]
-    return {name: find(name) for name in names if name not in stages}
+    return {name: find(name) for name in sources(steps) if name not in stages}

@@ -6,14 +6,17 @@ a new one goes is told by the order of the notebook, if that is known, else it g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ..errors import CellError, NoBase
 from ..record import field, record, replace
 from .events import Image
 from .notebook_file import is_by_text
 from .progress import Numbered, Progress, Trail
-from .step import Base, Items, Step, Use
+from .step import Base, Copy, Items, Step, Use
+
+ALL = "*"
+"""In place of a cell's identity: every cell."""
 
 
 @record(frozen=False)
@@ -29,8 +32,8 @@ class Cell:
 class Stage:
     """A base and the cells on it.
 
-    ``progress`` is what ``solved`` was built into, ``image`` the image made of that, once somebody
-    asked for it.
+    ``progress`` is what ``solved`` was built into (`Stages.wanted` as it was then), ``image`` the
+    image made of that, once somebody asked for it.
     """
 
     name: str
@@ -42,19 +45,9 @@ class Stage:
     trail: Trail = field(default_factory=Trail)
 
     @property
-    def wanted(self) -> object:
-        """What the cells say; the stage is stale when that is not what was solved."""
-        return self.base.reference, tuple(step for cell in self.cells for step in cell.steps)
-
-    @property
-    def is_stale(self) -> bool:
-        """True when what is built is not what the cells say."""
-        return self.progress is None or self.solved != self.wanted
-
-    def view(self, image: Image | None) -> StageView:
-        """What it looks like to others, with the image they may know."""
-        steps = tuple(step for cell in self.cells for step in cell.steps)
-        return StageView(self.name, self.base.reference, image, self.is_stale, steps)
+    def all_steps(self) -> tuple[Step, ...]:
+        """What its cells say, in order."""
+        return tuple(step for cell in self.cells for step in cell.steps)
 
     def position(self, identity: str) -> int | None:
         """Where a cell is in the chain."""
@@ -142,6 +135,32 @@ class Stages:
             )
         return self.by_name[wanted]
 
+    def wanted(self, stage: Stage) -> object:
+        """What the cells of a stage say, and those of the stages that it takes files from."""
+        steps = stage.all_steps
+        others = [self.by_name[name] for name in sources(steps) if name in self.by_name]
+        return stage.base.reference, steps, [self.wanted(other) for other in others]
+
+    def is_stale(self, stage: Stage) -> bool:
+        """True when what is built is not what the cells say."""
+        return stage.progress is None or stage.solved != self.wanted(stage)
+
+    def check_order(self, stage: Stage) -> None:
+        """Refuse stages that cannot be built one after the other.
+
+        Raises:
+            CellError: they take files from each other.
+        """
+        in_order({one.name: one.all_steps for one in self.by_name.values()}, stage.name)
+
+    def views(self, image_of: Callable[[Stage], Image | None]) -> dict[str, StageView]:
+        """What they look like to others, with the images they may know."""
+        found = {}
+        for name, stage in self.by_name.items():
+            image, is_stale = image_of(stage), self.is_stale(stage)
+            found[name] = StageView(name, stage.base.reference, image, is_stale, stage.all_steps)
+        return found
+
     def put(self, identity: str, code: str, items: Items, order: Sequence[str] | None) -> Stage:
         """Place a cell; return the stage it belongs to.
 
@@ -184,3 +203,30 @@ class Stages:
         """Take a cell out of whatever chain it is in."""
         for stage in self.by_name.values():
             stage.cells = [cell for cell in stage.cells if cell.identity != identity]
+
+
+def sources(steps: Iterable[Step]) -> list[str]:
+    """The stages and images that steps take files from."""
+    return [step.from_stage for step in steps if isinstance(step, Copy) and step.from_stage]
+
+
+def in_order(stages: Mapping[str, tuple[Step, ...]], wanted: str) -> list[str]:
+    """The stages that ``wanted`` takes files from, those they take from, and it; each before who
+    needs it.
+
+    Raises:
+        CellError: stages that take from each other.
+    """
+    done: list[str] = []
+
+    def visit(name: str, above: tuple[str, ...]) -> None:
+        if name in above:
+            raise CellError(f"stages that copy from each other: {' → '.join((*above, name))}")
+        for source in sources(stages[name]):
+            if source in stages:
+                visit(source, (*above, name))
+        if name not in done:
+            done.append(name)
+
+    visit(wanted, ())
+    return done

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from ..build.cancel import Cancel
 from ..build.events import Image, OnEvent
-from ..build.step import Items, Use
 from ..config import load
 from ..display.layers import stage_data
 from ..kernel.magics import build_items
@@ -20,7 +19,6 @@ from ..runtime import namespace
 from ..workbench import Workbench
 from . import notebook as notebooks
 from .arguments import Options
-from .notebook import CodeCell
 from .report import Report
 
 
@@ -32,27 +30,9 @@ class Bench:
     on_event: OnEvent
     cancel: Cancel
 
-    def build(self, path: Path) -> Mapping[str, Image]:
-        """Build every stage of the notebook at ``path``."""
-        cells = notebooks.code_cells(path)
-        order = [cell.cell_id for cell in cells if cell.cell_id]
-        for cell in cells:
-            match build_items(cell.source):
-                case Use(stage):
-                    self.workbench.use(stage)
-                case (*items,):
-                    self._build_cell(cell, tuple(items), order)
-        return {name: self.image(name) for name in self.workbench.stage_names}
-
-    def _build_cell(self, cell: CodeCell, items: Items, order: Sequence[str]) -> None:
-        self.workbench.build(
-            cell.cell_id,
-            cell.source,
-            items,
-            order=order,
-            on_event=self.on_event,
-            cancel=self.cancel,
-        )
+    def build(self) -> Mapping[str, Image]:
+        """Build every stage of the notebook."""
+        return self.workbench.build_all(on_event=self.on_event, cancel=self.cancel)
 
     def image(self, stage: str | None = None) -> Image:
         """The image of a stage, with whatever was stale built again."""
@@ -68,7 +48,7 @@ def build(options: Options, report: Report) -> int:
     with bench(
         path.parent, report, notebook=path, use_cache=use_cache, is_locked=is_locked
     ) as built:
-        images = built.build(path)
+        images = built.build()
     data = {
         "status": "ok",
         "stages": {name: stage_data(image) for name, image in images.items()},

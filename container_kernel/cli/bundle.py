@@ -38,7 +38,7 @@ def _write(options: Options, report: Report) -> int:
     notebooks.document(path)
     output = Path(options.output or path.with_suffix(".bundle.tar").name).absolute()
     with bench(path.parent, report, notebook=path) as built:
-        built.build(path)
+        built.build()
         workbench = built.workbench
         source = Source(workbench, path.parent, None, built.on_event, built.cancel)
         place = bundles.Place(

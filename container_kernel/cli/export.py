@@ -23,7 +23,7 @@ def source(options: Options, report: Report) -> Iterator[Source]:
     path = notebooks.path_of(options.notebook)
     notebooks.document(path)
     with bench(path.parent, report, notebook=path) as built:
-        built.build(path)
+        built.build()
         yield Source(built.workbench, path.parent, options.stage, built.on_event, built.cancel)
 
 

@@ -7,17 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..build.notebook_file import with_ids_apart
 from ..errors import UsageError
-from ..record import record
-
-
-@record
-class CodeCell:
-    """One code cell of a notebook file."""
-
-    cell_id: str | None
-    source: str
 
 
 def path_of(text: str) -> Path:
@@ -48,17 +38,6 @@ def document(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
     raise UsageError(f"{path} is not a notebook of format 4", hint="open and save it in Jupyter")
-
-
-def code_cells(path: Path) -> list[CodeCell]:
-    """The code cells of the notebook at ``path``, in order."""
-    cells = with_ids_apart(document(path)["cells"])
-    cells = [cell for cell in cells if cell.get("cell_type") == "code"]
-    return [CodeCell(cell.get("id"), _text(cell.get("source", ""))) for cell in cells]
-
-
-def _text(source: str | list[str]) -> str:
-    return source if isinstance(source, str) else "".join(source)
 
 
 def value(text: str) -> object:

@@ -26,7 +26,7 @@ def verify(options: Options, report: Report) -> int:
     notebooks.document(path)
     is_locked = locks.read(path) is not None
     with bench(path.parent, report, notebook=path, is_locked=is_locked) as built:
-        built.build(path)
+        built.build()
         found = build_again(
             built.workbench, on_event=built.on_event, cancel=built.cancel, note=report.log
         )
@@ -42,7 +42,7 @@ def lock(options: Options, report: Report) -> int:
     if options.extract:
         return _extract(path, document, report)
     with bench(path.parent, report, notebook=path) as built:
-        built.build(path)
+        built.build()
         made = built.workbench.lock(on_event=built.on_event, cancel=built.cancel)
         lock_roots.note(built.workbench.store, path, made)
     if options.embed:

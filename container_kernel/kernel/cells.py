@@ -197,7 +197,8 @@ class OwnCells:
     def _note_line(workbench: Workbench, title: str) -> None:
         """Where the session is, for %undo; no image is made of it before that is asked for."""
         stage = workbench.stage() if workbench.current else None
-        if stage and stage.name not in workbench.away and stage.progress and not stage.is_stale:
+        is_there = stage and stage.name not in workbench.away and not workbench.is_stale()
+        if stage and stage.progress and is_there:
             workbench.past.append((stage.name, title, stage.progress))
 
     def _keep_session(self, screen: Screen) -> None:

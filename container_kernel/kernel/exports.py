@@ -50,14 +50,14 @@ class Source:
     @property
     def recipe(self) -> list[StageRecipe]:
         """How the stage comes about: the stages it needs, each before who needs it, and it."""
-        from ..build import recipe
+        from ..build.stages import in_order
 
         bench = self.workbench
         bench.image(self.stage, on_event=self.on_event, cancel=self.cancel)
         wanted = self.stage or bench.current
         assert wanted is not None
         steps = {name: view.steps for name, view in bench.stages.items()}
-        return [self._stage(name, steps) for name in recipe.in_order(steps, wanted)]
+        return [self._stage(name, steps) for name in in_order(steps, wanted)]
 
     @property
     def stages(self) -> list[StageRecipe]:

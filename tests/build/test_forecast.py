@@ -12,7 +12,7 @@ from container_kernel.kernel.head_start import HeadStart
 from container_kernel.kernel.opening import Opening
 from container_kernel.record import replace
 from container_kernel.store.store import Store
-from tests.build.test_solve import build_cell, notebook
+from tests.build.test_notebooks import build_cell, notebook
 
 pytestmark = pytest.mark.privileged
 

@@ -8,7 +8,6 @@ import os
 import re
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
@@ -28,7 +27,6 @@ from container_kernel.errors import (
     StoreError,
 )
 from container_kernel.errors import StepFailed as StepFailedError
-from container_kernel.kernel.magics import build_items
 from container_kernel.record import replace
 from container_kernel.runtime import sweeper
 
@@ -191,14 +189,6 @@ def test_copy_cannot_reach_outside(bench, folder, source):
         bench.build("a", Copy((source,), "/x"))
 
 
-def test_copy_from_another_stage(bench, unique):
-    bench.build("other", Base("busybox", "maker"))
-    bench.build("make", Shell(f"{unique}\nmkdir /out; echo made > /out/thing"))
-    bench.workbench.use("main")
-    bench.build("a", Copy(("/out/thing",), "/thing", "maker"))
-    assert bench.output("cat /thing", "main") == "made\n"
-
-
 @pytest.fixture
 def server(tmp_path):
     """A web server with one file."""
@@ -262,45 +252,6 @@ def test_a_tag_is_a_base(bench, unique):
     assert bench.output("cat /t", "second") == "tagged\n"
 
 
-def notebook(path: Path, *cells: str):
-    """Write a notebook file with these code cells."""
-    document = {
-        "nbformat": 4,
-        "nbformat_minor": 5,
-        "metadata": {},
-        "cells": [
-            {"id": f"c{i}", "cell_type": "code", "source": text, "outputs": [], "metadata": {}}
-            for i, text in enumerate(cells)
-        ],
-    }
-    path.write_text(json.dumps(document))
-
-
-def test_another_notebook_is_a_base(bench, folder, unique):
-    notebook(folder / "other.ipynb", "%base busybox", f"%%build\n{unique}\necho o > /o", "print(1)")
-    bench.build("b", Base("./other.ipynb", "second"))
-    assert bench.output("cat /o", "second") == "o\n"
-
-
-def test_another_notebook_may_have_several_stages(bench, folder, unique):
-    notebook(
-        folder / "other.ipynb",
-        "%base busybox --as one",
-        "%base busybox --as two",
-        "%use one",
-        f"%%build\n{unique}\necho 1 > /one",
-    )
-    bench.build("b", Base("./other.ipynb", "second"))
-    assert bench.output("cat /one", "second") == "1\n"
-
-
-def test_notebooks_that_stand_on_each_other_are_an_error(make_bench, folder):
-    notebook(folder / "a.ipynb", "%base ./b.ipynb")
-    notebook(folder / "b.ipynb", "%base ./a.ipynb")
-    with pytest.raises(CellError, match=r"b\.ipynb"):
-        make_bench().build("x", Base("./a.ipynb"))
-
-
 def test_freeze_keeps_what_run_cells_wrote(bench):
     live = bench.workbench.live(on_event=bench.events.append, cancel=Cancel())
     live.start(["/bin/sh", "-c", "echo scratch > ~/note; echo tmp > /tmp/gone"]).wait()
@@ -324,104 +275,6 @@ def test_what_is_written_in_the_work_folder_belongs_to_the_user(bench, folder):
     live = bench.workbench.live(on_event=bench.events.append, cancel=Cancel())
     live.start(["/bin/sh", "-c", "echo x > /work/file"]).wait()
     assert (folder / "file").stat().st_uid == folder.stat().st_uid
-
-
-def test_a_notebook_is_remembered(make_bench, folder, unique):
-    notebook(folder / "mine.ipynb", "%base busybox", f"%%build\n{unique}\necho r > /r")
-    first = make_bench(notebook=folder / "mine.ipynb")
-    for number, code in enumerate(("%base busybox", f"%%build\n{unique}\necho r > /r")):
-        first.workbench.build(
-            f"c{number}", code, build_items(code), on_event=first.events.append, cancel=Cancel()
-        )
-    digest = first.image().digest
-    second = make_bench(notebook=folder / "mine.ipynb")
-    assert second.workbench.recall()
-    assert second.image().digest == digest
-
-
-def test_a_notebook_stands_on_the_image_of_the_kernel_it_has_now(make_bench, folder, unique):
-    notebook(folder / "mine.ipynb", f"%%build\n{unique}\necho r > /r")
-    first = make_bench(notebook=folder / "mine.ipynb")
-    assert first.workbench.recall("busybox")
-    build_cell(first, "c0", f"%%build\n{unique}\necho r > /r")
-    first.tag("standing:1")
-    other = make_bench(notebook=folder / "mine.ipynb")
-    assert other.workbench.recall("standing:1")
-    assert other.workbench.stages["main"].base == "standing:1"
-    assert len(other.image().layers) == 3  # busybox, the step in the image, the same step on it
-    plain = make_bench(notebook=folder / "mine.ipynb")
-    assert not plain.workbench.recall()  # its step stands on nothing now
-
-
-@pytest.fixture
-def opened_again(make_bench, folder, unique):
-    """A workbench on a notebook that another one has built: a base, a step, a setting."""
-    cells = {"c0": "%base busybox", "c1": f"%%build\n{unique}\necho r > /r", "c2": "%env WORD=one"}
-    notebook(folder / "mine.ipynb", *cells.values())
-    first = make_bench(notebook=folder / "mine.ipynb")
-    for cell_id, code in cells.items():
-        build_cell(first, cell_id, code)
-    first.image()
-    return make_bench(notebook=folder / "mine.ipynb")
-
-
-def build_cell(bench, cell_id, code):
-    bench.workbench.build(
-        cell_id, code, build_items(code), on_event=bench.events.append, cancel=Cancel()
-    )
-
-
-def live_of(bench):
-    return bench.workbench.live(on_event=bench.events.append, cancel=Cancel())
-
-
-def test_the_last_image_is_there_before_any_cell(opened_again):
-    stage, live = opened_again.workbench.anticipate()
-    assert stage == "main"
-    assert live.read("/r") == "r\n"
-    opened_again.workbench.recall()
-    assert live_of(opened_again) is live
-
-
-@pytest.mark.parametrize(
-    ("cell_id", "code"),
-    [("c1", "%%build\n{unique}\necho other > /r"), ("c2", "%env WORD=two")],
-    ids=["layer", "config"],
-)
-def test_an_image_that_is_another_by_now_is_not_run(opened_again, cell_id, code, unique):
-    _, anticipated = opened_again.workbench.anticipate()
-    opened_again.workbench.recall()
-    build_cell(opened_again, cell_id, code.format(unique=unique))
-    live = live_of(opened_again)
-    assert live is not anticipated
-    assert ("WORD=two" in live.config.env, live.read("/r")) in [(False, "other\n"), (True, "r\n")]
-
-
-def test_a_given_image_is_anticipated_where_nothing_is_known(make_bench, opened_again):
-    tag = f"given-{os.getpid()}"
-    opened_again.workbench.recall()
-    opened_again.image()
-    opened_again.tag(tag)
-    _, live = make_bench().workbench.anticipate(tag)
-    assert live.read("/r") == "r\n"
-
-
-def test_a_kernel_without_a_notebook_anticipates_what_the_last_such_ran_on(make_bench):
-    bench = make_bench()
-    build_cell(bench, "c0", "%base busybox --as other")
-    chain = live_of(bench).chain_id
-    next_bench = make_bench()
-    stage, live = next_bench.workbench.anticipate()
-    assert (stage, live.chain_id) == ("other", chain)
-    build_cell(next_bench, "c0", "%base busybox")
-    assert live_of(next_bench) is not live
-    assert next_bench.workbench.lives.get("other") is None
-    assert not next_bench.workbench.recall()
-
-
-def test_nothing_is_anticipated_where_nothing_is_known(make_bench, folder, opened_again):
-    notebook(folder / "new.ipynb", "%base busybox")
-    assert make_bench(notebook=folder / "new.ipynb").workbench.anticipate() is None
 
 
 def test_two_notebooks_that_build_the_same_step_build_it_once(make_bench, unique):
