@@ -1,18 +1,21 @@
 """Record: classes that are values, declared as dataclasses are, and cheap to declare.
 
 ``dataclasses`` writes and compiles every method of every class at import: 0.7 ms a class, a third
-of a kernel's start. Here ``__init__`` is compiled when the first value is made, and the other
-methods are shared by all records. Type checkers read a record as a dataclass (PEP 681).
+of a kernel's start. Here all methods are shared by all records; ``__init__`` is compiled for those
+of which many values are made. Type checkers read a record as a dataclass (PEP 681).
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar, dataclass_transform, overload
 
 T = TypeVar("T")
 
 _MISSING: Any = object()
+_FEW = 16
+"""To compile an ``__init__`` takes as long as it saves in some fifty values."""
 
 
 class Field:
@@ -98,15 +101,42 @@ def _declare(owner: type, *, kw_only: bool) -> None:
             delattr(owner, name)
     defaults = inherited | declared
 
-    def first_init(self: Any, *args: Any, **kwargs: Any) -> None:
-        init = _compiled_init(owner, defaults, kw_only=kw_only)
-        owner.__init__ = init  # type: ignore[misc]
-        init(self, *args, **kwargs)
+    made = itertools.count(1)
+
+    def shared_init(self: Any, *args: Any, **kwargs: Any) -> None:
+        if next(made) > _FEW or not _fill(self.__dict__, defaults, args, kwargs, kw_only):
+            owner.__init__ = init = _compiled_init(owner, defaults, kw_only=kw_only)  # type: ignore[misc]
+            init(self, *args, **kwargs)
+        elif hasattr(owner, "__post_init__"):
+            self.__post_init__()
 
     if "__init__" not in own:
-        owner.__init__ = first_init  # type: ignore[misc]
+        owner.__init__ = shared_init  # type: ignore[misc]
     owner.__record__ = defaults  # type: ignore[attr-defined]
     owner.__match_args__ = tuple(defaults)  # type: ignore[attr-defined, misc]
+
+
+def _fill(
+    to: dict[str, Any],
+    defaults: dict[str, Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    kw_only: bool,
+) -> bool:
+    """Set all fields; False where the arguments are wrong, which a compiled one says in words."""
+    given = dict(zip(defaults, args, strict=False))
+    if (kw_only and args) or len(args) > len(given) or not given.keys().isdisjoint(kwargs):
+        return False
+    values = defaults | given | kwargs
+    if len(values) > len(defaults):
+        return False
+    for name, value in values.items():
+        if value is _MISSING:
+            return False
+        if isinstance(value, Field):
+            values[name] = value.factory()
+    to.update(values)
+    return True
 
 
 def _compiled_init(owner: type, defaults: dict[str, Any], *, kw_only: bool) -> Callable[..., None]:

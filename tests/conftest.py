@@ -25,6 +25,7 @@ from container_kernel.runtime.host import Host, find_tool
 from container_kernel.runtime.limits import Limits
 from container_kernel.store.places import KNOWN
 from container_kernel.store.store import Store
+from tests.commands import command
 from tests.lending import lend
 
 _entered = None
@@ -181,3 +182,14 @@ def canary(tmp_path):
     (folder / "file").chmod(0o666)
     yield folder
     assert {path.name: path.read_text() for path in folder.iterdir()} == {"file": "untouched"}
+
+
+@pytest.fixture
+def cli(settings, tmp_path):
+    """The command in an empty folder, on the shared store and each OCI runtime."""
+
+    def call(*words, **options):
+        return command(*words, cwd=tmp_path, env=dict(settings.environ), **options)
+
+    call.folder = tmp_path
+    return call

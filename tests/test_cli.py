@@ -10,29 +10,7 @@ from nbformat import v4
 
 from container_kernel.cli.notebook import document, value, with_parameters
 from container_kernel.errors import UsageError
-
-
-def command(*words, cwd=None, env=None):
-    argv = [sys.executable, "-m", "container_kernel", *map(str, words)]
-    return subprocess.run(argv, cwd=cwd, env=env, capture_output=True, text=True, check=False)
-
-
-def write_notebook(path, *sources):
-    cells = [
-        {
-            "cell_type": "code",
-            "id": f"cell-{number}",
-            "metadata": {},
-            "execution_count": None,
-            "outputs": [],
-            "source": source,
-        }
-        for number, source in enumerate(sources)
-    ]
-    document = {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": cells}
-    path.write_text(json.dumps(document))
-    return path
-
+from tests.commands import STEPS, command, write_notebook
 
 WRONG_USE = [
     ([], "required: COMMAND"),
@@ -197,20 +175,6 @@ def test_doctor_without_a_runtime_is_exit_code_3_with_a_remedy():
     assert "LACK" in done.stdout
 
 
-@pytest.fixture
-def cli(settings, tmp_path):
-    """The command in an empty folder, on the shared store and each OCI runtime."""
-
-    def call(*words, **options):
-        return command(*words, cwd=tmp_path, env=dict(settings.environ), **options)
-
-    call.folder = tmp_path
-    return call
-
-
-STEPS = ("%base busybox", "%%build --name hello\necho hello > /hello", "%env A=1")
-
-
 @pytest.mark.privileged
 def test_exec_passes_output_input_and_exit_code(cli):
     done = cli("exec", "--image", "busybox", "--", "sh", "-c", "cat; echo err >&2; exit 7")
@@ -311,42 +275,6 @@ def test_an_unknown_image_is_exit_code_1(cli):
         assert "no image" in done.stderr
 
 
-@pytest.mark.privileged
-def test_run_executes_every_cell_and_writes_the_notebook(cli):
-    write_notebook(cli.folder / "a.ipynb", *STEPS, "cat /hello; echo $A", "%layers")
-    done = cli("run", "a.ipynb", "-o", "out.ipynb", "--json")
-    result = json.loads(done.stdout)
-    assert done.returncode == 0, done.stderr
-    assert (result["status"], result["cells"]) == ("ok", 5)
-    assert len(result["stages"]["main"]["layers"]) == 2
-    cells = json.loads((cli.folder / "out.ipynb").read_text())["cells"]
-    assert "".join(cells[3]["outputs"][0]["text"]) == "hello\n1\n"
-    assert result["stages"]["main"]["digest"] in str(cells[4]["outputs"])
-
-
-@pytest.mark.privileged
-def test_run_shows_the_failing_cell_and_keeps_what_was_executed(cli):
-    write_notebook(cli.folder / "a.ipynb", "%base busybox", "%%build\necho why; exit 5", "echo no")
-    done = cli("run", "a.ipynb", "-o", "out.ipynb", "--json")
-    result = json.loads(done.stdout)
-    assert done.returncode == 1
-    assert (result["status"], result["cells"]) == ("error", 1)
-    assert result["error"]["cell"] == "cell-1"
-    assert "echo why; exit 5" in done.stderr
-    cells = json.loads((cli.folder / "out.ipynb").read_text())["cells"]
-    assert cells[1]["outputs"][-1]["ename"] == "StepFailed"
-    assert cells[2]["outputs"] == []
-
-
-@pytest.mark.privileged
-def test_a_notebook_run_again_is_the_same_file(cli):
-    write_notebook(cli.folder / "a.ipynb", *STEPS, "for n in 1 2 3; do echo $n; done", "%layers")
-    cli("build", "a.ipynb")
-    assert cli("run", "a.ipynb", "-o", "one.ipynb").returncode == 0
-    assert cli("run", "a.ipynb", "-o", "two.ipynb").returncode == 0
-    assert (cli.folder / "one.ipynb").read_bytes() == (cli.folder / "two.ipynb").read_bytes()
-
-
 def test_parameters_come_after_the_tagged_cell():
     pytest.importorskip("papermill", reason="papermill is not installed")
     cells = [v4.new_code_cell("%base busybox"), v4.new_code_cell("n = 1"), v4.new_code_cell("n")]
@@ -387,13 +315,3 @@ def test_a_runtime_that_is_not_there_is_exit_code_3(settings):
     done = command("exec", "--image", "busybox", "--", "true", env=environ)
     assert done.returncode == 3
     assert "no nowhere on this host" in done.stderr
-
-
-def test_a_kernel_that_does_not_start_is_exit_code_3(tmp_path):
-    write_notebook(tmp_path / "a.ipynb", "1")
-    code = "import sys; sys.executable = '/bin/false'; from container_kernel.cli import main"
-    argv = [sys.executable, "-c", f"{code}; sys.exit(main(['run', 'a.ipynb']))"]
-    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 3
-    assert "the kernel did not start" in done.stderr
-    assert "Traceback" not in done.stderr

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from tests.build.test_installed import FILL
-from tests.test_cli import command, write_notebook
+from tests.commands import command, write_notebook
 
 pytestmark = pytest.mark.privileged
 

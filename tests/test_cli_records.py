@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from .test_cli import cli, command, write_notebook  # noqa: F401  # a fixture and its maker
+from tests.commands import command, write_notebook
 
 pytestmark = pytest.mark.privileged
 
@@ -17,7 +17,7 @@ def cells(path):
     return {cell["id"]: cell for cell in json.loads(path.read_text())["cells"]}
 
 
-def test_verify_of_what_is_reproducible_is_exit_code_0(cli):  # noqa: F811
+def test_verify_of_what_is_reproducible_is_exit_code_0(cli):
     write_notebook(cli.folder / "a.ipynb", *FINE)
     done = cli("verify", "a.ipynb", "--json")
     said = json.loads(done.stdout)
@@ -27,7 +27,7 @@ def test_verify_of_what_is_reproducible_is_exit_code_0(cli):  # noqa: F811
     assert said["stages"]["main"]["digest"] == said["stages"]["main"]["rebuilt"]
 
 
-def test_verify_of_what_is_not_is_exit_code_1_and_says_why(cli):  # noqa: F811
+def test_verify_of_what_is_not_is_exit_code_1_and_says_why(cli):
     write_notebook(cli.folder / "a.ipynb", *FINE, RANDOM)
     done = cli("verify", "a.ipynb")
     assert done.returncode == 1
@@ -36,7 +36,7 @@ def test_verify_of_what_is_not_is_exit_code_1_and_says_why(cli):  # noqa: F811
     assert "Traceback" not in done.stderr
 
 
-def test_a_locked_build_is_the_lock_or_an_error(cli):  # noqa: F811
+def test_a_locked_build_is_the_lock_or_an_error(cli):
     write_notebook(cli.folder / "a.ipynb", *FINE)
     locked = json.loads(cli("lock", "a.ipynb", "--json").stdout)["lock"]
     assert json.loads((cli.folder / "a.lock.json").read_text()) == locked
@@ -49,7 +49,7 @@ def test_a_locked_build_is_the_lock_or_an_error(cli):  # noqa: F811
 
 
 @pytest.mark.parametrize("oci_runtime", ["crun"], indirect=True)
-def test_the_store_knows_a_lock_also_where_it_was_moved_to(cli, settings):  # noqa: F811
+def test_the_store_knows_a_lock_also_where_it_was_moved_to(cli, settings):
     path = write_notebook(cli.folder / "a.ipynb", *FINE)
     assert cli("lock", "a.ipynb").returncode == 0
     path.rename(cli.folder / "moved.ipynb")
@@ -60,7 +60,7 @@ def test_the_store_knows_a_lock_also_where_it_was_moved_to(cli, settings):  # no
     assert {str(cli.folder / name) for name in ("a.ipynb", "moved.ipynb")} <= {*known}
 
 
-def test_a_lock_travels_in_the_notebook_and_comes_out_again(cli):  # noqa: F811
+def test_a_lock_travels_in_the_notebook_and_comes_out_again(cli):
     path = write_notebook(cli.folder / "a.ipynb", *FINE)
     assert cli("lock", "a.ipynb", "--embed").returncode == 0
     assert not (cli.folder / "a.lock.json").exists()
@@ -72,7 +72,7 @@ def test_a_lock_travels_in_the_notebook_and_comes_out_again(cli):  # noqa: F811
     assert json.loads(path.read_text())["metadata"] == {}
 
 
-def test_a_lock_written_twice_is_the_same_file(cli):  # noqa: F811
+def test_a_lock_written_twice_is_the_same_file(cli):
     write_notebook(cli.folder / "a.ipynb", *FINE)
     cli("lock", "a.ipynb")
     before = (cli.folder / "a.lock.json").read_bytes()
@@ -80,7 +80,7 @@ def test_a_lock_written_twice_is_the_same_file(cli):  # noqa: F811
     assert (cli.folder / "a.lock.json").read_bytes() == before
 
 
-def test_where_no_lock_can_be_written_that_is_said(cli):  # noqa: F811
+def test_where_no_lock_can_be_written_that_is_said(cli):
     write_notebook(cli.folder / "a.ipynb", *FINE)
     (cli.folder / "a.lock.json").mkdir()
     done = cli("lock", "a.ipynb")
@@ -89,7 +89,7 @@ def test_where_no_lock_can_be_written_that_is_said(cli):  # noqa: F811
     assert "Traceback" not in done.stderr
 
 
-def test_why_names_what_changed(cli):  # noqa: F811
+def test_why_names_what_changed(cli):
     write_notebook(cli.folder / "a.ipynb", *FINE)
     cli("build", "a.ipynb")
     write_notebook(cli.folder / "a.ipynb", FINE[0], "%%build --net none\necho other > /same")
@@ -102,7 +102,7 @@ def test_why_names_what_changed(cli):  # noqa: F811
     assert "no step 'nothing like it'" in done.stderr
 
 
-def test_a_cell_keeps_where_it_ran_and_is_run_again_when_that_changes(cli):  # noqa: F811
+def test_a_cell_keeps_where_it_ran_and_is_run_again_when_that_changes(cli):
     write_notebook(cli.folder / "a.ipynb", *FINE, "cat /same; echo ran >> /work/log")
     digest = json.loads(cli("run", "a.ipynb", "-o", "b.ipynb", "--json").stdout)["stages"]["main"][
         "digest"
@@ -121,7 +121,7 @@ def test_a_cell_keeps_where_it_ran_and_is_run_again_when_that_changes(cli):  # n
     assert cells(cli.folder / "b.ipynb")["cell-2"]["outputs"][0]["text"] == ["other\n"]
 
 
-def test_meters_are_kept_where_they_are_asked_for(cli):  # noqa: F811
+def test_meters_are_kept_where_they_are_asked_for(cli):
     write_notebook(cli.folder / "a.ipynb", *FINE, "true")
     cli("run", "a.ipynb", "-o", "b.ipynb", "--meters")
     mark = cells(cli.folder / "b.ipynb")["cell-2"]["metadata"]["container_kernel"]
@@ -131,7 +131,7 @@ def test_meters_are_kept_where_they_are_asked_for(cli):  # noqa: F811
     assert mark["peak_memory_bytes"] > 1000
 
 
-def test_the_records_are_no_strangers_to_the_store(cli, settings):  # noqa: F811
+def test_the_records_are_no_strangers_to_the_store(cli, settings):
     write_notebook(cli.folder / "a.ipynb", *FINE)
     env = {**settings.environ, "CONTAINER_KERNEL_HOME": str(cli.folder / "home")}
     assert command("verify", "a.ipynb", cwd=cli.folder, env=env).returncode == 0
@@ -140,7 +140,7 @@ def test_the_records_are_no_strangers_to_the_store(cli, settings):  # noqa: F811
     assert "unknown-file" not in done.stdout
 
 
-def test_a_notebook_run_as_a_whole_passes_over_what_moves_sessions(cli):  # noqa: F811
+def test_a_notebook_run_as_a_whole_passes_over_what_moves_sessions(cli):
     write_notebook(cli.folder / "a.ipynb", *FINE, "%undo", "%checkout nowhere", "test -e /same")
     done = cli("run", "a.ipynb", "--json")
     assert done.stderr.count("passed over, as it is for live sessions") == 2
@@ -148,7 +148,7 @@ def test_a_notebook_run_as_a_whole_passes_over_what_moves_sessions(cli):  # noqa
 
 
 @pytest.mark.parametrize("ids", [("c", "c", "c", "c"), None])
-def test_cells_of_one_id_or_of_none_are_cells_of_their_own(cli, ids):  # noqa: F811
+def test_cells_of_one_id_or_of_none_are_cells_of_their_own(cli, ids):
     more = "%%build --net none\necho more > /more"
     path = write_notebook(cli.folder / "a.ipynb", *FINE, more, "cat /same /more")
     document = json.loads(path.read_text())
@@ -167,7 +167,7 @@ def test_cells_of_one_id_or_of_none_are_cells_of_their_own(cli, ids):  # noqa: F
     assert json.loads(cli("verify", "a.ipynb", "--json").stdout)["reproducible"]
 
 
-def test_image_diff_names_what_differs(cli):  # noqa: F811
+def test_image_diff_names_what_differs(cli):
     base, made = (
         json.loads(cli("build", path.name, "--json").stdout)["stages"]["main"]["digest"]
         for path in (

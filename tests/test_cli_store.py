@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import command, write_notebook
 from tests.store.whole import Whole, flip, wait_for_a_tick
-from tests.test_cli import command, write_notebook
 
 pytestmark = pytest.mark.privileged
 

@@ -65,10 +65,6 @@ def test_what_is_not_frozen_changes_and_cannot_be_a_key():
         hash(counter)
 
 
-def test_a_default_is_made_anew_for_each_value():
-    assert Point(1).notes is not Point(1).notes
-
-
 def test_fields_of_bases_come_first():
     assert fields(Named) == ("x", "y", "notes", "name")
     assert Named(1, 2, {}, "here").name == "here"
@@ -79,16 +75,55 @@ def test_post_init_is_called():
         Named(-1)
 
 
-@pytest.mark.parametrize("arguments", [(), (1, 2, {}, 4)])
-def test_wrong_arguments_are_a_type_error(arguments):
-    with pytest.raises(TypeError, match="__init__"):
-        Point(*arguments)
+@pytest.fixture(params=[1, 100], ids=["first", "hundredth"])
+def kinds(request):
+    """Two records of which one value, or a hundred, are made by now: their methods differ."""
+
+    @record
+    class Place:
+        x: int
+        y: int = 0
+        notes: Mapping[str, str] = field(default_factory=dict)
+
+    @record(kw_only=True)
+    class Release:
+        major: int
+        minor: int = 0
+
+    for _ in range(request.param - 1):
+        Place(1, notes={})
+        Release(major=1)
+    return Place, Release
 
 
-def test_keywords_only():
+@pytest.mark.parametrize(
+    ("arguments", "named", "said"),
+    [
+        ((), {}, "missing 1 required positional argument: 'x'"),
+        ((1, 2, {}, 4), {}, "takes from 2 to 4 positional arguments but 5 were given"),
+        ((1,), {"x": 2}, "multiple values for argument 'x'"),
+        ((1,), {"z": 2}, "unexpected keyword argument 'z'"),
+    ],
+)
+def test_wrong_arguments_are_a_type_error(kinds, arguments, named, said):
+    place, _ = kinds
+    with pytest.raises(TypeError, match=f"__init__.*{said}"):
+        place(*arguments, **named)
+
+
+def test_keywords_only(kinds):
+    _, release = kinds
     with pytest.raises(TypeError, match="positional"):
-        Version(1)
+        release(1)
+    assert asdict(release(major=2)) == {"major": 2, "minor": 0}
     assert Version(major=1) < Version(major=1, minor=1)
+
+
+def test_right_arguments_are_the_fields(kinds):
+    place, _ = kinds
+    assert asdict(place(1, notes={"a": "b"})) == {"x": 1, "y": 0, "notes": {"a": "b"}}
+    assert place(y=3, x=2) == place(2, 3)
+    assert place(1).notes is not place(1).notes
 
 
 def test_copies_and_views():

@@ -2,116 +2,67 @@
 
 from __future__ import annotations
 
-import asyncio
-import atexit
 import errno
 import os
 import sys
-import time
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from jupyter_client.kernelspec import KernelSpec, KernelSpecManager, NoSuchKernel
-from jupyter_client.manager import AsyncKernelManager
-from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError, DeadKernelError
-
-from .. import errors
-from ..display.log import plain
-from ..errors import HostError, UsageError, output_refused
-from ..kernel import frozen, marking, staleness
-from ..kernel.magics import is_for_live_sessions
-from ..record import field, record
+from ..errors import UsageError, output_refused
+from ..kernel.spare import Spare
 from . import notebook as notebooks
 from .arguments import Options
 from .progress import Progress
 from .report import Report
 
-STARTUP_TIMEOUT_S = 60
-
-
-class OwnKernelSpec(KernelSpecManager):
-    """Knows our kernel only, as this Python runs it: no kernelspec needs to be installed."""
-
-    notebook_kernel = frozen.PLAIN
-    """What the notebook's own kernel is called."""
-
-    def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
-        """Our kernel; on the image of the notebook's own kernel, if that is a frozen one."""
-        try:
-            arguments = frozen.arguments(super().get_kernel_spec(self.notebook_kernel).argv)
-        except NoSuchKernel:
-            arguments = []
-        command = [sys.executable, "-P", "-m", "container_kernel.kernel"]
-        command += ["-f", "{connection_file}"]
-        return KernelSpec(
-            argv=[*command, *arguments],
-            name=kernel_name,
-            display_name="Container",
-            language="python",
-            interrupt_mode="message",
-        )
-
-
-@record(frozen=False)
-class Outcome:
-    """How the execution went."""
-
-    cells: int = 0
-    stages: Mapping[str, object] = field(default_factory=dict)
-    failure: CellExecutionError | DeadKernelError | None = None
-    failed_cell: Any = None
-
-
-class Client(NotebookClient):
-    """Tells ``progress`` what it is doing."""
-
-    progress: Progress
-    with_meters = False
-
-    def note_environment(self, cell: Any, execute_reply: Any, **_: object) -> None:
-        """Keep where a cell ran; without meters, which differ from run to run."""
-        cell.metadata.pop(marking.KEY, None)
-        found = dict(execute_reply["metadata"].get(marking.KEY, {}))
-        if not self.with_meters:
-            for name in ("cpu_seconds", "peak_memory_bytes"):
-                found.pop(name, None)
-        if found:
-            cell.metadata[marking.KEY] = found
-
-    def process_message(self, msg: dict[str, Any], cell: Any, cell_index: int) -> Any:
-        """Show a build's cards while they are drawn, then keep outputs as ever."""
-        if msg["msg_type"] in ("display_data", "update_display_data"):
-            self.progress.on_display(msg["content"])
-        return super().process_message(msg, cell, cell_index)
+_KERNEL = (sys.executable, "-P", "-m", "container_kernel.kernel", "-f", "{connection_file}")
 
 
 def run(options: Options, report: Report) -> int:
     """Execute; write the executed notebook, also when a cell failed."""
-    import nbformat
-
     path = _path(options.notebook, report)
     output = Path(options.output).absolute() if options.output else None
     if output:
         _check_writable(output)
     notebooks.document(path)
+    environment = {**os.environ, "JPY_SESSION_NAME": str(path)}
+    if options.locked:
+        environment["CONTAINER_KERNEL_LOCKED"] = "1"
+    spare = Spare(_KERNEL, environment)  # the kernel loads what it needs while we do
+    _pass_over_url_grammar()
+    import nbformat
+
+    from .executing import Kernel, execute
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # nbformat warns of cells without ids, and adds them
         read = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     notebook = notebooks.with_parameters(read, options.parameter)
-    progress = Progress(report.note, report.width)
-    started = time.monotonic()
     try:
-        outcome = asyncio.run(_execute(notebook, path, progress, options))
+        outcome = execute(
+            notebook,
+            path,
+            Kernel(_KERNEL, environment, spare),
+            Progress(report.note, report.width),
+            only_stale=options.stale,
+            with_meters=options.meters,
+        )
     finally:
         if output:
             try:
                 nbformat.write(notebook, output)  # type: ignore[no-untyped-call]
             except OSError as error:
                 raise output_refused(output, error) from error
-    return _tell(outcome, time.monotonic() - started, report)
+    return outcome.tell(report)
+
+
+def _pass_over_url_grammar() -> None:
+    """Spare everybody a second, where JupyterLab is installed.
+
+    jsonschema imports a grammar of international URLs then, which is parsed each time. It does
+    without where that is missing, and a notebook's schema has no URLs.
+    """
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 
 def _check_writable(output: Path) -> None:
@@ -131,143 +82,3 @@ def _path(name: str, report: Report) -> Path:
     from .bundle import opened
 
     return opened(Path(name).absolute(), report)
-
-
-async def _execute(notebook: Any, path: Path, progress: Progress, options: Options) -> Outcome:
-    specs = OwnKernelSpec()
-    specs.notebook_kernel = notebook.metadata.get("kernelspec", {}).get("name") or frozen.PLAIN
-    manager = AsyncKernelManager(kernel_name=frozen.PLAIN, kernel_spec_manager=specs)
-    client = Client(
-        notebook,
-        km=manager,
-        timeout=None,
-        startup_timeout=STARTUP_TIMEOUT_S,
-        record_timing=False,  # the same notebook, run again, is the same file
-        resources={"metadata": {"path": str(path.parent)}},
-    )
-    client.progress = progress
-    client.with_meters = options.meters
-    client.on_cell_executed = client.note_environment
-    outcome = Outcome()
-    environment = {**os.environ, "JPY_SESSION_NAME": str(path)}
-    if options.locked:
-        environment["CONTAINER_KERNEL_LOCKED"] = "1"
-    try:
-        async with client.async_setup_kernel(env=environment, cwd=str(path.parent)):
-            await _execute_cells(client, outcome, only_stale=options.stale)
-            outcome.stages = await _stages(client.kc)
-    except RuntimeError as error:
-        # What is raised when the kernel ends before it answers. nbclient would stumble over its
-        # absence once more, when Python ends.
-        atexit.unregister(client._cleanup_kernel)
-        raise HostError(f"the kernel did not start: {error}") from error
-    return outcome
-
-
-async def _execute_cells(client: Client, outcome: Outcome, *, only_stale: bool) -> None:
-    cells = client.nb.cells
-    total = sum(_is_run(cell) for cell in cells)
-    for index, cell in enumerate(cells):
-        if not _is_run(cell):
-            continue
-        if only_stale and marking.KEY in cell.metadata:
-            if not staleness.is_stale(cell.metadata[marking.KEY], await _stages(client.kc)):
-                continue
-        if is_for_live_sessions(cell.source):
-            client.progress.pass_over(cell.source)
-            continue
-        client.progress.start(outcome.cells + 1, total, cell.source)
-        try:
-            await client.async_execute_cell(cell, index, execution_count=outcome.cells + 1)
-        except (CellExecutionError, DeadKernelError) as error:
-            outcome.failure, outcome.failed_cell = error, cell
-            return
-        finally:
-            cell.outputs = _joined(cell.outputs)
-            client.progress.end()
-        outcome.cells += 1
-    client.set_widgets_metadata()
-
-
-def _joined(outputs: list[Any]) -> list[Any]:
-    """Neighbouring pieces of one stream as one output: how it was cut is a matter of timing."""
-    joined: list[Any] = []
-    for output in outputs:
-        last = joined[-1] if joined else {}
-        is_stream = output["output_type"] == "stream" == last.get("output_type")
-        if is_stream and output["name"] == last["name"]:
-            last["text"] += output["text"]
-        else:
-            joined.append(output)
-    return joined
-
-
-def _is_run(cell: Any) -> bool:
-    return cell.cell_type == "code" and bool(cell.source.strip())
-
-
-async def _stages(client: Any) -> Mapping[str, object]:
-    """What every stage of the notebook is now, asked of the kernel itself."""
-    if not client or not client.channels_running:
-        return {}
-    try:
-        sent = client.execute("%layers --json", store_history=False)
-        while True:
-            message = await client.get_iopub_msg(timeout=STARTUP_TIMEOUT_S)
-            if message["parent_header"].get("msg_id") != sent:
-                continue
-            content = message["content"]
-            if data := content.get("data", {}).get("application/json"):
-                stages: Mapping[str, object] = data["stages"]
-                return stages
-            if content.get("execution_state") == "idle":
-                return {}
-    except Exception:  # the kernel is gone: what was learnt so far is what there is to tell
-        return {}
-
-
-def _tell(outcome: Outcome, seconds: float, report: Report) -> int:
-    failure = outcome.failure
-    data: dict[str, object] = {
-        "status": "error" if failure else "ok",
-        "cells": outcome.cells,
-        "stages": outcome.stages,
-        "seconds": round(seconds, 3),
-    }
-    said = _described(failure) if failure else {}
-    if failure:
-        data["error"] = {"cell": outcome.failed_cell.get("id"), **said}
-        source = "\n".join(f"    {line}" for line in outcome.failed_cell.source.splitlines())
-        report.note(f"the cell that failed:\n{source}\n\n{said['traceback']}")
-    report.result(data, _text(outcome, seconds))
-    return _exit_code(said["ename"]) if failure else 0
-
-
-def _exit_code(ename: str) -> int:
-    """1 for a cell's own error; what the class says when it was this host's or the store's."""
-    kind = getattr(errors, ename, None)
-    if isinstance(kind, type) and issubclass(kind, errors.ContainerKernelError):
-        return kind.process_exit_code
-    return 1
-
-
-def _described(failure: CellExecutionError | DeadKernelError) -> dict[str, str]:
-    if isinstance(failure, DeadKernelError):
-        return {"ename": "DeadKernel", "evalue": str(failure), "traceback": str(failure)}
-    shown = "\n".join(plain(line) for line in failure.traceback.splitlines())
-    return {"ename": failure.ename, "evalue": failure.evalue, "traceback": _last_part(shown)}
-
-
-def _last_part(traceback: str) -> str:
-    """What follows the cell that nbclient puts above the traceback."""
-    return traceback.rpartition("------------------\n\n")[2].strip("\n")
-
-
-def _text(outcome: Outcome, seconds: float) -> str:
-    lines = [
-        f"{name}  {stage['digest'] or 'not built'}  {len(stage['layers'])} layers"
-        for name, stage in outcome.stages.items()
-        if isinstance(stage, dict)
-    ]
-    cells = f"{outcome.cells} cell{'' if outcome.cells == 1 else 's'} executed"
-    return "\n".join([*lines, f"{cells} in {seconds:.1f} s"])

@@ -41,7 +41,12 @@ class SpareProvisioner(LocalProvisioner):
     def order(cmd: list[str], environ: dict[str, str]) -> None:
         """Have a process wait for a kernel like that of ``cmd``, if none does."""
         if SpareProvisioner._spare is None:
-            SpareProvisioner._spare = Spare(cmd, environ)
+            SpareProvisioner.keep(Spare(cmd, environ))
+
+    @staticmethod
+    def keep(spare: Spare) -> None:
+        """Have ``spare`` be the next kernel, if it is like that."""
+        SpareProvisioner._spare = spare
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
         """Start ``cmd``, or have the process that waits be it."""

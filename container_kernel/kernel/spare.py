@@ -68,11 +68,11 @@ class Spare:
 
     def __init__(self, argv: Sequence[str], environ: Mapping[str, str]) -> None:
         """Start one for a later kernel like that of ``argv`` (see `is_ours`)."""
-        from jupyter_client.launcher import launch_kernel
-
         self._like = _likeness(argv, environ)
         command = [*_command(argv), FLAG]
-        self._process = launch_kernel(command, stdin=subprocess.PIPE, env=dict(environ))
+        self._process = subprocess.Popen(  # as jupyter_client starts kernels
+            command, stdin=subprocess.PIPE, env=dict(environ), start_new_session=True
+        )
 
     def be(
         self, argv: Sequence[str], environ: Mapping[str, str], cwd: str | None

@@ -13,7 +13,7 @@ from container_kernel.kernel.exports import Source
 from container_kernel.kernel.magics import build_items
 from container_kernel.record import replace
 from container_kernel.store.store import Store
-from tests.test_cli import write_notebook
+from tests.commands import write_notebook
 
 pytestmark = pytest.mark.privileged
 

@@ -1,0 +1,129 @@
+"""``container-kernel run``: a notebook executed from top to bottom, with nothing left behind."""
+
+import contextlib
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.commands import STEPS, write_notebook
+from tests.kernel.processes import all_processes, name
+
+
+@pytest.mark.privileged
+def test_run_executes_every_cell_and_writes_the_notebook(cli):
+    write_notebook(cli.folder / "a.ipynb", *STEPS, "cat /hello; echo $A", "%layers")
+    done = cli("run", "a.ipynb", "-o", "out.ipynb", "--json")
+    result = json.loads(done.stdout)
+    assert done.returncode == 0, done.stderr
+    assert (result["status"], result["cells"]) == ("ok", 5)
+    assert len(result["stages"]["main"]["layers"]) == 2
+    cells = json.loads((cli.folder / "out.ipynb").read_text())["cells"]
+    assert "".join(cells[3]["outputs"][0]["text"]) == "hello\n1\n"
+    assert result["stages"]["main"]["digest"] in str(cells[4]["outputs"])
+
+
+@pytest.mark.privileged
+def test_run_shows_the_failing_cell_and_keeps_what_was_executed(cli):
+    write_notebook(cli.folder / "a.ipynb", "%base busybox", "%%build\necho why; exit 5", "echo no")
+    done = cli("run", "a.ipynb", "-o", "out.ipynb", "--json")
+    result = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert (result["status"], result["cells"]) == ("error", 1)
+    assert result["error"]["cell"] == "cell-1"
+    assert "echo why; exit 5" in done.stderr
+    cells = json.loads((cli.folder / "out.ipynb").read_text())["cells"]
+    assert cells[1]["outputs"][-1]["ename"] == "StepFailed"
+    assert cells[2]["outputs"] == []
+
+
+@pytest.mark.privileged
+def test_a_notebook_run_again_is_the_same_file(cli):
+    write_notebook(cli.folder / "a.ipynb", *STEPS, "for n in 1 2 3; do echo $n; done", "%layers")
+    cli("build", "a.ipynb")
+    assert cli("run", "a.ipynb", "-o", "one.ipynb").returncode == 0
+    assert cli("run", "a.ipynb", "-o", "two.ipynb").returncode == 0
+    assert (cli.folder / "one.ipynb").read_bytes() == (cli.folder / "two.ipynb").read_bytes()
+
+
+@pytest.mark.privileged
+def test_when_run_is_over_its_kernel_and_its_files_are_gone(cli, settings):
+    place = cli.folder / "temporary"
+    place.mkdir()
+    write_notebook(cli.folder / "a.ipynb", *STEPS, "cat /hello")
+    environ = {**settings.environ, "TMPDIR": str(place)}
+    done = subprocess.run(
+        [sys.executable, "-m", "container_kernel", "run", "a.ipynb"],
+        cwd=cli.folder,
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,  # no pipe: whoever holds it would be waited for
+        stderr=subprocess.DEVNULL,
+        check=False,
+    )
+    assert done.returncode == 0
+    left = [name(pid) for pid in all_processes() if f"TMPDIR={place}" in environ_of(pid)]
+    assert set(left) <= {"ck-janitor"}  # which is about to end
+    assert list(place.iterdir()) == []
+
+
+def environ_of(pid):
+    with contextlib.suppress(OSError):  # it has ended
+        return Path(f"/proc/{pid}/environ").read_text(errors="replace").split("\0")
+    return []
+
+
+WATCHED = """
+import sys
+from container_kernel.kernel.spare import Spare
+from container_kernel.cli import main
+be = Spare.be
+def watched(self, *words):
+    process = be(self, *words)
+    print("the spare is it:", process is not None, file=sys.stderr)
+    return process
+Spare.be = watched
+code = main(["run", "a.ipynb"])
+print("grammar:", sys.modules.get("rfc3987_syntax"), file=sys.stderr)
+sys.exit(code)
+"""
+
+
+@pytest.fixture
+def watched(cli, settings):
+    """What is said where `run` is watched."""
+    write_notebook(cli.folder / "a.ipynb", *STEPS)
+    argv = [sys.executable, "-c", WATCHED]
+    env = dict(settings.environ)
+    done = subprocess.run(
+        argv, cwd=cli.folder, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+@pytest.mark.privileged
+def test_the_kernel_of_run_loads_while_run_does(watched):
+    assert "the spare is it: True" in watched
+
+
+@pytest.mark.privileged
+@pytest.mark.skipif(
+    importlib.util.find_spec("rfc3987_syntax") is None,
+    reason="rfc3987-syntax, which takes a second to import, is not installed",
+)
+def test_run_does_not_wait_for_a_grammar_of_urls(watched):
+    assert "grammar: None" in watched
+
+
+def test_a_kernel_that_does_not_start_is_exit_code_3(tmp_path):
+    write_notebook(tmp_path / "a.ipynb", "1")
+    code = "import sys; sys.executable = '/bin/false'; from container_kernel.cli import main"
+    argv = [sys.executable, "-c", f"{code}; sys.exit(main(['run', 'a.ipynb']))"]
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert "the kernel did not start" in done.stderr
+    assert "Traceback" not in done.stderr
