@@ -36,6 +36,14 @@ def test_verify_of_what_is_not_is_exit_code_1_and_says_why(cli):
     assert "Traceback" not in done.stderr
 
 
+def test_verify_right_after_the_build_sees_what_reads_a_clock(cli):
+    clock = f"%%build --net none\n: {cli.folder}\ndate +%s > /when"
+    write_notebook(cli.folder / "a.ipynb", "%base busybox", clock)
+    done = cli("verify", "a.ipynb")
+    assert done.returncode == 1
+    assert "likely cause: the clock" in done.stdout
+
+
 def test_a_locked_build_is_the_lock_or_an_error(cli):
     write_notebook(cli.folder / "a.ipynb", *FINE)
     locked = json.loads(cli("lock", "a.ipynb", "--json").stdout)["lock"]

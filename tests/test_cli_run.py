@@ -3,6 +3,8 @@
 import contextlib
 import importlib.util
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.commands import STEPS, write_notebook
-from tests.kernel.processes import all_processes, name
+from tests.kernel.conftest import until
+from tests.kernel.processes import all_processes, descendants, name
 
 
 @pytest.mark.privileged
@@ -117,6 +120,61 @@ def test_the_kernel_of_run_loads_while_run_does(watched):
 )
 def test_run_does_not_wait_for_a_grammar_of_urls(watched):
     assert "grammar: None" in watched
+
+
+@pytest.fixture
+def running(cli, settings):
+    """`run`, in the middle of a cell that takes long; another would come after it."""
+    write_notebook(cli.folder / "a.ipynb", *STEPS, "echo on; touch on; sleep 99", "echo no")
+    argv = [sys.executable, "-m", "container_kernel", "run", "a.ipynb", "-o", "out.ipynb", "--json"]
+    with subprocess.Popen(
+        argv,
+        cwd=cli.folder,
+        env=dict(settings.environ),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        until((cli.folder / "on").exists)
+        yield process
+        process.kill()
+
+
+def told(process, folder):
+    """What it says in the end, and what is in the notebook of the two last cells."""
+    stdout, stderr = process.communicate(timeout=30)
+    assert "Traceback" not in stderr, stderr
+    cells = json.loads((folder / "out.ipynb").read_text())["cells"]
+    return json.loads(stdout), [cell["outputs"] for cell in cells[-2:]]
+
+
+@pytest.mark.privileged
+def test_an_interrupt_is_the_cells_and_the_rest_is_not_executed(running, cli):
+    running.send_signal(signal.SIGINT)
+    result, (outputs, rest) = told(running, cli.folder)
+    assert running.returncode == 1
+    assert result["error"]["ename"] == "KeyboardInterrupt"
+    assert result["stages"]["main"]["digest"]
+    assert outputs[0]["text"] == ["on\n"]
+    assert (outputs[-1]["ename"], rest) == ("KeyboardInterrupt", [])
+
+
+@pytest.mark.privileged
+def test_who_has_it_ended_gets_what_there_was(running, cli):
+    running.send_signal(signal.SIGTERM)
+    result, (outputs, rest) = told(running, cli.folder)
+    assert running.returncode == 1
+    assert result["error"]["evalue"] == "interrupted: its kernel was ended"
+    assert (outputs[0]["text"], rest) == (["on\n"], [])
+
+
+@pytest.mark.privileged
+def test_a_kernel_that_is_killed_is_missed_at_once(running, cli):
+    for pid in descendants(running.pid)[1:]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    result, _ = told(running, cli.folder)
+    assert (running.returncode, result["error"]["ename"]) == (1, "DeadKernel")
 
 
 def test_a_kernel_that_does_not_start_is_exit_code_3(tmp_path):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import signal
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager, NoSuchKernel
 from jupyter_client.manager import AsyncKernelManager
+from jupyter_core.utils import ensure_async
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
@@ -69,30 +72,70 @@ class Outcome:
     stages: Mapping[str, object] = field(default_factory=dict)
     failure: CellExecutionError | DeadKernelError | None = None
     failed_cell: Any = None
+    is_interrupted: bool = False
 
     def tell(self, report: Report) -> int:
         """Say so; returns the exit code."""
-        failure = self.failure
+        said = self._failed
         data: dict[str, object] = {
-            "status": "error" if failure else "ok",
+            "status": "error" if said else "ok",
             "cells": self.cells,
             "stages": self.stages,
             "seconds": round(self.seconds, 3),
         }
-        said = _described(failure) if failure else {}
-        if failure:
-            data["error"] = {"cell": self.failed_cell.get("id"), **said}
-            source = "\n".join(f"    {line}" for line in self.failed_cell.source.splitlines())
-            report.note(f"the cell that failed:\n{source}\n\n{said['traceback']}")
+        if said:
+            data["error"] = {"cell": self.failed_cell and self.failed_cell.get("id"), **said}
+            report.note(f"{self._where}{said['traceback']}")
         report.result(data, _text(self))
-        return _exit_code(said["ename"]) if failure else 0
+        return _exit_code(said["ename"]) if said else 0
+
+    @property
+    def _failed(self) -> dict[str, str]:
+        """What went wrong; empty where nothing did."""
+        is_dead = isinstance(self.failure, DeadKernelError)
+        if self.is_interrupted and (is_dead or not self.failure):
+            text = (
+                "interrupted: its kernel was ended" if is_dead else "interrupted between two cells"
+            )
+            return {"ename": "KeyboardInterrupt", "evalue": text, "traceback": text}
+        return _described(self.failure) if self.failure else {}
+
+    @property
+    def _where(self) -> str:
+        if not self.failed_cell:
+            return ""
+        source = "\n".join(f"    {line}" for line in self.failed_cell.source.splitlines())
+        return f"the cell that failed:\n{source}\n\n"
 
 
 class Client(NotebookClient):
-    """Tells ``progress`` what it is doing."""
+    """Tells ``progress`` what it is doing, and can be stopped: the cell first, then the kernel."""
 
     progress: Progress
     with_meters = False
+    is_stopped = False
+
+    async def async_start_new_kernel(self, **kwargs: Any) -> None:
+        """Start it. Signals are ours from then on: nbclient ends the kernel at the first one."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGINT, self._stop)
+        loop.add_signal_handler(signal.SIGTERM, lambda: self._stop(at_once=True))
+        await super().async_start_new_kernel(**kwargs)
+
+    def _stop(self, *, at_once: bool = False) -> None:
+        """Interrupt the cell; who asks twice has the kernel ended. No other cell is executed."""
+        is_last = self.is_stopped or at_once
+        self.is_stopped = True
+        self._stopping = asyncio.ensure_future(self._signal(is_last=is_last))
+
+    async def _signal(self, *, is_last: bool) -> None:
+        if self.km is None or not self.km.has_kernel:
+            return
+        with suppress(RuntimeError):  # it has ended by itself
+            if is_last:
+                await ensure_async(self.km.signal_kernel(signal.SIGKILL))
+            else:
+                await ensure_async(self.km.interrupt_kernel())
 
     def note_environment(self, cell: Any, execute_reply: Any, **_: object) -> None:
         """Keep where a cell ran; without meters, which differ from run to run."""
@@ -151,7 +194,9 @@ async def _execute(
     try:
         async with client.async_setup_kernel(env=dict(environ), cwd=cwd, cleanup_kc=True):
             await _execute_cells(client, outcome, only_stale=only_stale)
-            outcome.stages = await _stages(client.kc)
+            outcome.is_interrupted = client.is_stopped
+            if not isinstance(outcome.failure, DeadKernelError):
+                outcome.stages = await _stages(client.kc)
     except RuntimeError as error:
         # What is raised when the kernel ends before it answers. nbclient would stumble over its
         # absence once more, when Python ends.
@@ -165,6 +210,8 @@ async def _execute_cells(client: Client, outcome: Outcome, *, only_stale: bool) 
     cells = client.nb.cells
     total = sum(_is_run(cell) for cell in cells)
     for index, cell in enumerate(cells):
+        if client.is_stopped:
+            return
         if not _is_run(cell):
             continue
         if only_stale and marking.KEY in cell.metadata:

@@ -67,7 +67,7 @@ class ShellInner(AgentInner):
             # next, or end what that runs: this one until there is a prompt of its own.
             self._may_come_late = False
             self._held_back = line
-            self._send(b"__ck_id=%d.\n" % self._number)
+            self._ask_for_prompt()
         else:
             self._send(line)
 
@@ -117,15 +117,18 @@ class ShellInner(AgentInner):
 
     def _let_go_on(self, number: bytes) -> None:
         """Send the cell that was held back, once the line before it was read."""
-        line, ready = self._held_back, b"%d." % self._cell_number
-        if number != ready:  # thrown away, or not read yet
-            self._send(b"__ck_id=%s\n" % ready)
+        if number != b"%d." % self._cell_number:  # thrown away, or not read yet
+            self._ask_for_prompt()
             return
-        self._held_back = None
+        line, self._held_back = self._held_back, None
         if self._was_interrupted:
             self._end_cell(_failure("130"))
         elif line is not None:
             self._send(line)
+
+    def _ask_for_prompt(self) -> None:
+        """One before the cell, which no interrupt of another can end."""
+        self._send(b"__ck_id=%d.\n" % self._cell_number)
 
     def interrupt(self) -> None:
         """As Ctrl-C in a terminal."""

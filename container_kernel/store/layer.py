@@ -93,6 +93,11 @@ def read(folder: Path) -> Snapshot | None:
         ) from error
 
 
+def frozen_at(snapshot: Snapshot) -> float:
+    """When it was frozen here, in seconds since 1970."""
+    return (snapshot.folder / RECORD).stat().st_mtime
+
+
 def is_touched(snapshot: Snapshot) -> bool:
     """True when an inode of the tree changed after the layer was frozen, as far as inodes tell.
 
