@@ -191,13 +191,21 @@ class Stages:
     def put_all(
         self, cells: Sequence[tuple[str, str]], parse: Callable[[str], Items | Use | None]
     ) -> None:
-        """Place the cells of a whole notebook, given as identity and text."""
-        for identity, code in cells:
-            items = parse(code)
-            if isinstance(items, Use):
-                self.current = self.find(items.stage).name
-            elif items:
-                self.put(identity, code, items, None)
+        """Place the cells of a whole notebook, given as identity and text.
+
+        Raises:
+            CellError: one of them is wrong; a note says which.
+        """
+        for number, (identity, code) in enumerate(cells, start=1):
+            try:
+                items = parse(code)
+                if isinstance(items, Use):
+                    self.current = self.find(items.stage).name
+                elif items:
+                    self.put(identity, code, items, None)
+            except CellError as error:
+                error.add_note(f"in code cell {number}: {code.strip().splitlines()[0]}")
+                raise
 
     def forget(self, identity: str) -> None:
         """Take a cell out of whatever chain it is in."""

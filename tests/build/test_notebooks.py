@@ -68,8 +68,9 @@ def test_without_the_cache_each_step_runs_once(make_bench, folder, unique):
 def test_a_mistake_in_any_cell_is_told_before_anything_is_built(make_bench, folder, unique):
     notebook(folder / "mine.ipynb", "%base busybox", f"%%build\n{unique}\ntrue", "%copy only_one")
     bench = make_bench(notebook=folder / "mine.ipynb")
-    with pytest.raises(CellError, match="%copy"):
+    with pytest.raises(CellError, match="%copy needs more") as caught:
         build_all(bench)
+    assert caught.value.__notes__ == ["in code cell 3: %copy only_one"]
     assert bench.events == []
 
 
