@@ -94,9 +94,8 @@ class Outcome:
         """What went wrong; empty where nothing did."""
         is_dead = isinstance(self.failure, DeadKernelError)
         if self.is_interrupted and (is_dead or not self.failure):
-            text = (
-                "interrupted: its kernel was ended" if is_dead else "interrupted between two cells"
-            )
+            what = "its kernel was ended" if is_dead else "no other cell was executed"
+            text = f"interrupted: {what}"
             return {"ename": "KeyboardInterrupt", "evalue": text, "traceback": text}
         return _described(self.failure) if self.failure else {}
 
