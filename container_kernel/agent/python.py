@@ -104,11 +104,16 @@ class Channel:
         self.in_user_code = False
 
     def on_interrupt(self, *_: "Any") -> None:
-        """SIGINT: stop the user's code, but not in the middle of a line."""
+        """SIGINT: stop the user's code, but not in the middle of a line.
+
+        Where that does not run, the host is told: the cell that was meant may be about to begin.
+        """
         if self._depth:
             self._interrupted = True
         elif self.in_user_code:
             raise KeyboardInterrupt
+        else:
+            self._write({"op": "missed", "over": AGENT.over})
 
     def __enter__(self) -> "Channel":
         if get_ident() == MAIN:
@@ -120,13 +125,15 @@ class Channel:
             self._depth -= 1
             if not self._depth and self._interrupted:
                 self._interrupted = False
-                if self.in_user_code:
-                    raise KeyboardInterrupt
+                self.on_interrupt()
 
     def send(self, op: str, **fields: "Any") -> None:
         """Tell the host something."""
         flush()
         fields["op"] = op
+        self._write(fields)
+
+    def _write(self, fields: "dict[str, Any]") -> None:
         with self:
             data = to_json(fields).encode() + b"\n"
             with self._lock:
@@ -399,6 +406,7 @@ class Agent:
         self.sources = {}  # type: dict[str, str]
         self.count = 0
         self.cell = self.parent = ""
+        self.over = ""  # the cell whose code ended last
         self.allow_stdin = False
         self.loop = None  # type: Any
         self.payload = []  # type: list[dict[str, Any]]
@@ -440,6 +448,7 @@ class Agent:
         signal.signal(signal.SIGINT, self.channel.on_interrupt)  # somebody may have taken it
         sys.displayhook = (lambda value: None) if silent else self.show_result
         failed = self.guarded(lambda: self.run(code))
+        self.over = self.cell
         if "matplotlib.pyplot" in sys.modules:
             failed_to_show = self.guarded(later("show_figures"))
             failed = failed or failed_to_show

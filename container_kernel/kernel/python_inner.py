@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _LINE_LIMIT = 64 << 20
 _OUTPUTS = {"display_data", "update_display_data", "execute_result", "clear_output"}
 _COMMS = {"comm_open", "comm_msg", "comm_close"}
+_AGAIN_S = 0.01
 _REMEMBERED = 200
 """So many cells' threads may still have their output shown where the cell is."""
 
@@ -36,6 +37,7 @@ class PythonInner(AgentInner):
         self._cells: dict[str, Publisher] = {}
         self._beside: dict[tuple[str, str], Stream] = {}
         self._cell: Publisher | None = None
+        self._interrupted: Task | None = None
         super().__init__(launched, around)
         self.loop.add_reader(self.agent.events, self._read)
 
@@ -126,6 +128,8 @@ class PythonInner(AgentInner):
             self._on_publish(event, content)
         elif op == "stream":
             self._on_stream(event)
+        elif op == "missed":
+            self._on_missed(str(event.get("over")))
         elif op == "begin":
             self._on_begin(str(event.get("id")))
         elif op == "input_request" and self.task is not None:
@@ -176,6 +180,26 @@ class PythonInner(AgentInner):
             say = partial(publisher.stream, name)
             self._beside[cell, name] = Stream(self.loop, say)
         self._beside[cell, name].write(str(event.get("text", "")).encode("utf-8", "replace"))
+
+    def interrupt(self) -> None:
+        """As Ctrl-C in a terminal."""
+        self._interrupted = self.task
+        super().interrupt()
+
+    def _on_missed(self, over: str) -> None:
+        """An interrupt came while no cell's code ran, and ``over`` was the last that did.
+
+        The cell that was meant gets another one, unless it was that.
+        """
+        task = self.task
+        if task is None or task is not self._interrupted or task.request.msg_id == over:
+            return
+
+        def again() -> None:
+            if self.task is task and not self.is_closed:
+                self.interrupt()
+
+        self.loop.call_later(_AGAIN_S, again)
 
     def _on_begin(self, msg_id: str) -> None:
         """A comm's message is being handled: what comes now is its own, as a cell's is."""

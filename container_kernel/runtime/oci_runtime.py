@@ -152,9 +152,8 @@ class OciRuntime:
         spec_file.write_text(json.dumps(process.to_spec(held)))
         argv = ["exec", "--detach", "--process", str(spec_file), "--pid-file", str(pid_file)]
         try:
-            with strays.starting, spawn.no_input() as nothing:
-                given = nothing if stdin is None else stdin
-                stdout, stderr = self._spawn_beside([*argv, container.name], folder, given)
+            with strays.starting:
+                stdout, stderr = self._spawn_beside([*argv, container.name], folder, stdin)
                 beside = _known(
                     pid_file,
                     (name, stdout, stderr),
@@ -183,7 +182,7 @@ class OciRuntime:
         mount = bundle.Mount.bind(self.init, INIT_PATH, readonly=True)
         return replace(spec, process=process, mounts=(*spec.mounts, mount))
 
-    def _spawn_beside(self, argv: list[str], folder: Path, stdin: int) -> tuple[int, int]:
+    def _spawn_beside(self, argv: list[str], folder: Path, stdin: int | None) -> tuple[int, int]:
         """As `_spawn`. A user's crun cannot join a process that has not begun its own program."""
         end = time.monotonic() + _JOINS_WITHIN_S
         while True:

@@ -38,13 +38,14 @@ def run(call: Call, on_spawn: Callable[[], None], *, merge_output: bool = False)
         RuntimeFailed: it ended with an error.
     """
     with ExitStack() as ours, ExitStack() as theirs:
+        stdin = theirs.enter_context(_no_input()) if call.stdin is None else call.stdin
         out_r, out_w = _pipe(ours, theirs)
         err_r, err_w = (-1, out_w) if merge_output else _pipe(ours, theirs)
         # close_fds: a folder that leaks into the runtime is a way out (CVE-2024-21626).
         runtime = subprocess.Popen(
             call.argv,
             executable=call.executable,
-            stdin=subprocess.DEVNULL if call.stdin is None else call.stdin,
+            stdin=stdin,
             stdout=out_w,
             stderr=err_w,
             close_fds=True,
@@ -61,9 +62,9 @@ def run(call: Call, on_spawn: Callable[[], None], *, merge_output: bool = False)
 
 
 @contextmanager
-def no_input() -> Iterator[int]:
-    """A standard input at its end, for who joins a container: there a runtime opens no /dev/null of
-    the container's in place of ours, and crun gives ours, the host's, to the user inside.
+def _no_input() -> Iterator[int]:
+    """A standard input at its end. Not /dev/null: crun gives that to the user inside, where it is
+    the host's own there too: ids are lent, or somebody joins the container.
     """
     reading, writing = os.pipe()
     os.close(writing)

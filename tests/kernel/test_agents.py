@@ -249,6 +249,17 @@ def test_an_interrupt_that_was_answered_is_not_the_next_cells(shell):
     assert "whole" in shell.text("sleep 0.3; echo whole")
 
 
+def test_an_interrupt_before_the_agent_has_read_its_cell_is_not_lost(python):
+    pid = int(python.text("import os; print(os.getpid())"))
+    for number in range(5):
+        os.kill(pid, signal.SIGSTOP)
+        msg_id = python.client.execute("while True: pass")
+        python.ask_control("interrupt_request")
+        os.kill(pid, signal.SIGCONT)
+        assert python.reply_to(msg_id)["content"]["ename"] == "KeyboardInterrupt"
+        assert python.text(f"print({number})").split() == [str(number)]
+
+
 @contextmanager
 def starved(pid):
     """A process that has no turn, though it could run: another keeps its processor busy."""

@@ -237,3 +237,7 @@ def test_a_folder_that_ids_cannot_pass_is_not_chosen(tmp_path):
     environ = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path / "x")}
     done = subprocess.run(argv, env=environ, capture_output=True, text=True, check=False)
     assert "uid=1000" in done.stdout, done.stderr
+
+
+def test_the_hosts_dev_null_is_nobodys_inside(found):  # with what was found there
+    assert os.stat("/dev/null").st_uid == 0
