@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from .build import forecast, imported, memory
 from .build.cancel import Cancel
 from .build.events import Image, OnEvent
-from .build.notebook_file import code_cells, identity_of
+from .build.notebook_file import code_cells, identity_of, order_of
 from .build.progress import Progress
 from .build.stages import ALL, Stage, Stages, StageView
 from .build.step import Items
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from .runtime.limits import Limits
     from .runtime.wish import Wish
 
-Parse = memory.Parse
-
 
 class Workbench:
     """Everything one notebook builds and runs. ``directory`` is its folder.
@@ -58,7 +56,7 @@ class Workbench:
         namespace: Namespace,
         directory: Path,
         *,
-        parse: Parse,
+        parse: memory.Parse,
         notebook: Path | None = None,
         use_cache: bool = True,
         _above: tuple[Path, ...] = (),
@@ -111,7 +109,6 @@ class Workbench:
         items: Items,
         *,
         order: Sequence[str] | None = None,
-        deleted: Sequence[str] = (),
         on_event: OnEvent,
         cancel: Cancel,
     ) -> None:
@@ -124,9 +121,8 @@ class Workbench:
             NoBase: it has steps and there is no stage for them.
         """
         before = self._stages.copy()
-        for gone in deleted:
-            self._stages.forget(gone)
         identity = identity_of(cell_id, code)
+        order = order_of(self.notebook) if order is None and self.notebook else order
         stage = self._stages.put(identity, code, items, order)
         try:
             self._solve(stage, identity, on_event, cancel)
@@ -149,6 +145,10 @@ class Workbench:
         return {
             name: self.image(name, on_event=on_event, cancel=cancel) for name in self.stage_names
         }
+
+    def forget(self, identities: Sequence[str]) -> None:
+        """Cells that were deleted build nothing any more."""
+        self._stages.forget(*identities)
 
     def use(self, stage: str) -> None:
         """Send the cells that follow to ``stage``.

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,21 @@ def test_run_does_not_wait_for_a_grammar_of_urls(watched):
     assert "grammar: None" in watched
 
 
+@pytest.mark.privileged
+def test_run_makes_the_image_of_what_the_notebook_says_now(cli):
+    """Its kernel is told which cell is which: one that was edited replaces itself."""
+    mine = f"%%build\n: {cli.folder}\necho {{}} >> /a"
+    for word in ("old", "new"):
+        cells = ["%base busybox", mine.format(word), mine.format("tail"), mine.format("tail")]
+        write_notebook(cli.folder / "a.ipynb", *cells, "cat /a")
+        done = cli("run", "a.ipynb", "-o", "out.ipynb", "--json")
+        assert done.returncode == 0, done.stderr
+    built = json.loads(cli("build", "a.ipynb", "--json").stdout)["stages"]["main"]
+    assert json.loads(done.stdout)["stages"]["main"]["digest"] == built["digest"]
+    cells = json.loads((cli.folder / "out.ipynb").read_text())["cells"]
+    assert "".join(cells[-1]["outputs"][0]["text"]) == "new\ntail\ntail\n"
+
+
 @pytest.fixture
 def running(cli, settings):
     """`run`, in the middle of a cell that takes long; another would come after it."""
@@ -166,6 +182,32 @@ def test_who_has_it_ended_gets_what_there_was(running, cli):
     assert running.returncode == 1
     assert result["error"]["evalue"] == "interrupted: its kernel was ended"
     assert (outputs[0]["text"], rest) == (["on\n"], [])
+
+
+@pytest.mark.privileged
+def test_who_asks_twice_need_not_wait(running, cli):
+    running.send_signal(signal.SIGINT)
+    time.sleep(0.02)
+    running.send_signal(signal.SIGINT)
+    result, (_, rest) = told(running, cli.folder)
+    assert (running.returncode, rest) == (1, [])
+    assert result["error"]["ename"] == "KeyboardInterrupt"
+
+
+@pytest.mark.privileged
+@pytest.mark.parametrize("after_s", [0.4, 0.5, 0.6])
+def test_who_has_it_ended_while_its_kernel_starts_is_not_told_to_mend_the_host(
+    cli, settings, after_s
+):
+    write_notebook(cli.folder / "a.ipynb", *STEPS, "echo on; sleep 99")
+    argv = [sys.executable, "-m", "container_kernel", "run", "a.ipynb"]
+    env = dict(settings.environ)
+    with subprocess.Popen(argv, cwd=cli.folder, env=env, stderr=subprocess.PIPE, text=True) as run:
+        time.sleep(after_s)
+        run.send_signal(signal.SIGTERM)
+        _, stderr = run.communicate(timeout=30)
+    assert run.returncode in (1, -signal.SIGTERM)
+    assert "did not start" not in stderr
 
 
 @pytest.mark.privileged

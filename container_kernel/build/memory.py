@@ -10,12 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import NoBase
+from ..errors import CellError
 from ..record import record
 from ..store.index import Index
 from . import forecast as forecasts
 from .forecast import Forecast
-from .notebook_file import is_by_text, order_of
+from .notebook_file import code_cells, identity_of
 from .stages import Stages
 from .step import Base, Items, Use
 
@@ -83,7 +83,7 @@ def forecast(store: Store, notebook: Path | None, image: str | None) -> Forecast
 def recall(
     index: Index, notebook: Path | None, stages: Stages, parse: Parse, base: str | None
 ) -> None:
-    """Put the cells that were there last into ``stages``, but those the file lost.
+    """Put the cells that were there last into ``stages``, as the file has them now.
 
     A ``base`` that no cell says goes before all of them.
     """
@@ -93,19 +93,37 @@ def recall(
     if notebook is None:
         return
     known = read(index, notebook)
-    present = order_of(notebook)
-    for identity, code in known.cells:
-        if identity == _GIVEN:  # another kernel's
-            continue
-        items = parse(code)
-        gone = present and not is_by_text(identity) and identity not in present
-        if isinstance(items, tuple) and not gone:
-            try:
+    for identity, code in _as_in_file(known, notebook):
+        try:
+            items = parse(code)
+            if isinstance(items, Use):
+                stages.current = stages.find(items.stage).name
+            elif items:
                 stages.put(identity, code, items, None)
-            except NoBase:
-                continue
+        except CellError:
+            continue
     if known.current in stages.by_name:
         stages.current = known.current
+
+
+def _as_in_file(known: Memory, notebook: Path) -> list[tuple[str, str]]:
+    """The cells that the file still has, in its order, and those that say which stage they are for.
+
+    Where it cannot be read, all of them as they were.
+    """
+    remembered = {identity: code for identity, code in known.cells if identity != _GIVEN}
+    try:
+        present = code_cells(notebook)
+    except CellError:
+        return list(remembered.items())
+    found = []
+    for identity, text in present:
+        name = identity if identity in remembered else identity_of(None, text)
+        if name in remembered:
+            found.append((name, remembered[name]))
+        elif "%use" in text:
+            found.append((identity, text))
+    return found
 
 
 def _name(notebook: Path | None) -> str:

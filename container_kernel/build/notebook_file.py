@@ -24,9 +24,9 @@ def is_by_text(identity: str) -> bool:
 
 
 def order_of(notebook: Path) -> list[str]:
-    """The ids of its cells, in order; empty when it cannot be read or has none."""
+    """Who its code cells are, in order; empty when it cannot be read."""
     try:
-        return [cell["id"] for cell in _cells(notebook) if "id" in cell]
+        return [identity for identity, _ in code_cells(notebook)]
     except CellError:
         return []
 

@@ -64,20 +64,21 @@ class Stage:
         return numbered, True
 
     def place(self, cell: Cell, order: Sequence[str] | None) -> None:
-        """Where it was; else before the first cell that the notebook has later; else last."""
+        """Where it was, or last; then all go into the notebook's order, as far as that is known.
+
+        A cell that the notebook does not have (yet) stays behind the one it was behind.
+        """
         position = self.position(cell.identity)
-        if position is not None:
+        if position is None:
+            self.cells.append(cell)
+        else:
             self.cells[position] = cell
-            return
         known = {identity: number for number, identity in enumerate(order or ())}
-        mine = known.get(cell.identity)
-        later = (
-            number
-            for number, other in enumerate(self.cells)
-            # The first cell holds the base: nothing goes before it.
-            if number and mine is not None and known.get(other.identity, -1) > mine
-        )
-        self.cells.insert(next(later, len(self.cells)), cell)
+        ranks = {first.identity: -1 for first in self.cells[:1]}  # it holds the base
+        rank = -1
+        for other in self.cells[1:]:
+            ranks[other.identity] = rank = known.get(other.identity, rank)
+        self.cells.sort(key=lambda other: ranks[other.identity])
 
 
 @record
@@ -177,11 +178,14 @@ class Stages:
         if base is None:
             stage = home or self.find(None)
         else:
-            if home is not None and home.name != base.stage:
+            if home is None or home.name != base.stage:
+                # Another cell starts it: what the stage was before is over. If that is one that
+                # started another stage, it has a new name: its cells go along.
+                cells: list[Cell] = []
+                if home is not None and home.position(identity) == 0:
+                    cells = self.by_name.pop(home.name).cells
                 self.forget(identity)
-            is_same = home is not None and home.name == base.stage
-            if not is_same:  # another cell starts it: what the stage was before is over
-                self.by_name[base.stage] = Stage(base.stage, base)
+                self.by_name[base.stage] = Stage(base.stage, base, cells)
             stage = self.by_name[base.stage]
             stage.base = base
             self.current = stage.name
@@ -207,10 +211,10 @@ class Stages:
                 error.add_note(f"in code cell {number}: {code.strip().splitlines()[0]}")
                 raise
 
-    def forget(self, identity: str) -> None:
-        """Take a cell out of whatever chain it is in."""
+    def forget(self, *identities: str) -> None:
+        """Take cells out of whatever chains they are in."""
         for stage in self.by_name.values():
-            stage.cells = [cell for cell in stage.cells if cell.identity != identity]
+            stage.cells = [cell for cell in stage.cells if cell.identity not in identities]
 
 
 def sources(steps: Iterable[Step]) -> list[str]:

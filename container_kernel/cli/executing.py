@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from queue import Empty
 from typing import Any
 
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager, NoSuchKernel
@@ -29,6 +30,8 @@ from .progress import Progress
 from .report import Report
 
 STARTUP_TIMEOUT_S = 60
+_LOOKS_EVERY_S = 0.5
+_HAS_IDS_SINCE = 5
 
 
 @record
@@ -112,29 +115,47 @@ class Client(NotebookClient):
 
     progress: Progress
     with_meters = False
-    is_stopped = False
+    is_stopped = is_ended = False
 
     async def async_start_new_kernel(self, **kwargs: Any) -> None:
         """Start it. Signals are ours from then on: nbclient ends the kernel at the first one."""
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGINT, self._stop)
-        loop.add_signal_handler(signal.SIGTERM, lambda: self._stop(at_once=True))
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) != signal.SIG_IGN:  # nohup(1)
+                loop.add_signal_handler(number, lambda: self._stop(at_once=True))
         await super().async_start_new_kernel(**kwargs)
 
     def _stop(self, *, at_once: bool = False) -> None:
         """Interrupt the cell; who asks twice has the kernel ended. No other cell is executed."""
-        is_last = self.is_stopped or at_once
+        self.is_ended = self.is_stopped or at_once
         self.is_stopped = True
-        self._stopping = asyncio.ensure_future(self._signal(is_last=is_last))
+        self._stopping = asyncio.ensure_future(self._signal())
 
-    async def _signal(self, *, is_last: bool) -> None:
+    async def _signal(self) -> None:
         if self.km is None or not self.km.has_kernel:
             return
         with suppress(RuntimeError):  # it has ended by itself
-            if is_last:
+            if self.is_ended:
                 await ensure_async(self.km.signal_kernel(signal.SIGKILL))
             else:
                 await ensure_async(self.km.interrupt_kernel())
+
+    async def execute_known(self, cell: Any, index: int, number: int) -> None:
+        """Execute a cell, and say which it is, as front ends do.
+
+        Raises:
+            CellExecutionError: it went wrong.
+            DeadKernelError: the kernel has ended.
+        """
+        assert self.kc is not None
+        session = self.kc.session
+        if self.nb.nbformat_minor >= _HAS_IDS_SINCE:  # else nbformat has made one up
+            session.metadata = {"cellId": cell.id}
+        try:
+            await self.async_execute_cell(cell, index, execution_count=number)
+        finally:
+            session.metadata = {}
 
     def note_environment(self, cell: Any, execute_reply: Any, **_: object) -> None:
         """Keep where a cell ran; without meters, which differ from run to run."""
@@ -194,13 +215,14 @@ async def _execute(
         async with client.async_setup_kernel(env=dict(environ), cwd=cwd, cleanup_kc=True):
             await _execute_cells(client, outcome, only_stale=only_stale)
             outcome.is_interrupted = client.is_stopped
-            if not isinstance(outcome.failure, DeadKernelError):
-                outcome.stages = await _stages(client.kc)
+            outcome.stages = await _stages(client.kc)
     except RuntimeError as error:
         # What is raised when the kernel ends before it answers. nbclient would stumble over its
         # absence once more, when Python ends.
         atexit.unregister(client._cleanup_kernel)
-        raise HostError(f"the kernel did not start: {error}") from error
+        outcome.is_interrupted = client.is_stopped
+        if not client.is_stopped:
+            raise HostError(f"the kernel did not start: {error}") from error
     outcome.seconds = time.monotonic() - started
     return outcome
 
@@ -221,7 +243,7 @@ async def _execute_cells(client: Client, outcome: Outcome, *, only_stale: bool) 
             continue
         client.progress.start(outcome.cells + 1, total, cell.source)
         try:
-            await client.async_execute_cell(cell, index, execution_count=outcome.cells + 1)
+            await client.execute_known(cell, index, outcome.cells + 1)
         except (CellExecutionError, DeadKernelError) as error:
             outcome.failure, outcome.failed_cell = error, cell
             return
@@ -250,23 +272,24 @@ def _is_run(cell: Any) -> bool:
 
 
 async def _stages(client: Any) -> Mapping[str, object]:
-    """What every stage of the notebook is now, asked of the kernel itself."""
+    """What every stage of the notebook is now, asked of the kernel itself, while it lives."""
     if not client or not client.channels_running:
         return {}
-    try:
-        sent = client.execute("%layers --json", store_history=False)
-        while True:
-            message = await client.get_iopub_msg(timeout=STARTUP_TIMEOUT_S)
-            if message["parent_header"].get("msg_id") != sent:
-                continue
-            content = message["content"]
-            if data := content.get("data", {}).get("application/json"):
-                stages: Mapping[str, object] = data["stages"]
-                return stages
-            if content.get("execution_state") == "idle":
-                return {}
-    except Exception:  # the kernel is gone: what was learnt so far is what there is to tell
-        return {}
+    sent = client.execute("%layers --json", store_history=False)
+    while await client.is_alive():
+        try:
+            message = await client.get_iopub_msg(timeout=_LOOKS_EVERY_S)
+        except Empty:
+            continue
+        if message["parent_header"].get("msg_id") != sent:
+            continue
+        content = message["content"]
+        if data := content.get("data", {}).get("application/json"):
+            stages: Mapping[str, object] = data["stages"]
+            return stages
+        if content.get("execution_state") == "idle":
+            break
+    return {}
 
 
 def _exit_code(ename: str) -> int:

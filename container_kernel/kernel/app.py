@@ -135,6 +135,8 @@ class App:
             task.count = self.count
         if not task.silent:
             self.front.outputs.begin(task.count, request.message.metadata.get("cellId"))
+        if deleted := request.message.metadata.get("deletedCells"):
+            self.cells.forget(deleted)
         code = request.content.get("code")
         try:
             if not isinstance(code, str):

@@ -84,6 +84,12 @@ class OwnCells:
         inner = self._app.inners.ready
         return foreign.IPYTHON if inner is None else inner.magics
 
+    def forget(self, deleted: object) -> None:
+        """What deleted cells have built is no more, from the next cell on."""
+        gone = _texts(deleted)
+        self._app.inners.is_stale = True
+        self._app.worker.submit(lambda: self._workbench().forget(gone), lambda *_: None)
+
     # Running
 
     def run(self, publisher: Publisher, cell: BuildCell | CommandCell) -> None:
@@ -164,8 +170,7 @@ class OwnCells:
         self._app.worker.submit(job, done)
 
     def _build(self, publisher: Publisher, cell: BuildCell, screen: Screen, cancel: Cancel) -> None:
-        metadata = publisher.request.message.metadata
-        cell_id, deleted = metadata.get("cellId"), metadata.get("deletedCells")
+        cell_id = publisher.request.message.metadata.get("cellId")
         code = str(publisher.request.content.get("code"))
         identity = cell_id if isinstance(cell_id, str) else None
         workbench = self._workbench()
@@ -176,8 +181,6 @@ class OwnCells:
                 identity,
                 code,
                 cell.items,
-                order=self._order(),
-                deleted=_texts(deleted),
                 on_event=screen.on_event,
                 cancel=cancel,
             )
@@ -221,11 +224,6 @@ class OwnCells:
         from .launch import choose
 
         return choose(live, self._spec_for(workbench, stage))
-
-    def _order(self) -> list[str] | None:
-        from ..build.notebook_file import order_of
-
-        return order_of(self._notebook) if self._notebook else None
 
     def find_live(self, publisher: Publisher | None, stage: str | None = None) -> Place:
         """A stage's container; builds what is stale. Called in the worker."""

@@ -199,3 +199,71 @@ def test_a_kernel_without_a_notebook_anticipates_what_the_last_such_ran_on(make_
 def test_nothing_is_anticipated_where_nothing_is_known(make_bench, folder, opened_again):
     notebook(folder / "new.ipynb", "%base busybox")
     assert make_bench(notebook=folder / "new.ipynb").workbench.anticipate() is None
+
+
+@pytest.fixture
+def edited(make_bench, folder, unique):
+    """Builds a notebook's cells one by one, then has its file say something else."""
+
+    def edited(cells, *now):
+        path = folder / "mine.ipynb"
+        write_cells(path, cells)
+        first = make_bench(notebook=path)
+        for cell_id, code in cells.items():
+            if code.startswith("%use"):
+                first.workbench.use(code.split()[1])
+            else:
+                build_cell(first, cell_id, code)
+        first.image()
+        write_cells(path, {cell_id: cells[cell_id] for cell_id in now})
+        return first, make_bench(notebook=path)
+
+    return edited
+
+
+def write_cells(path, cells):
+    notebook(path, *cells.values())
+    document = json.loads(path.read_text())
+    for cell, cell_id in zip(document["cells"], cells, strict=True):
+        cell["id"] = cell_id
+    path.write_text(json.dumps(document))
+
+
+STEPS = {n: f"%%build\necho {n} >> /f" for n in "123"}
+
+
+def test_cells_that_were_moved_are_built_in_their_new_order(edited):
+    first, again = edited({"base": "%base busybox", **STEPS}, "base", "3", "1", "2")
+    assert first.output("cat /f") == "1\n2\n3\n"
+    assert again.workbench.recall()
+    assert again.output("cat /f") == "3\n1\n2\n"
+    build_cell(first, "1", STEPS["1"])  # the session that built them sees it too
+    assert first.output("cat /f") == "3\n1\n2\n"
+
+
+def test_a_cell_that_was_moved_below_another_base_is_of_that_stage(edited):
+    cells = {"a": "%base busybox --as a", "1": STEPS["1"], "b": "%base busybox --as b"}
+    _, again = edited(cells, "a", "b", "1")
+    assert again.workbench.recall()
+    assert again.output("cat /f", "b") == "1\n"
+    assert again.output("cat /f || true", "a") == ""
+
+
+def test_a_cell_behind_use_is_of_the_stage_in_use(edited):
+    cells = {"a": "%base busybox --as a", "b": "%base busybox --as b", "u": "%use a"}
+    _, again = edited({**cells, "1": STEPS["1"]}, "a", "b", "u", "1")
+    assert again.workbench.recall()
+    assert again.output("cat /f", "a") == "1\n"
+
+
+def test_cells_without_ids_that_the_file_lost_are_not_remembered(make_bench, folder):
+    path = folder / "mine.ipynb"
+    notebook(path, "%base busybox", STEPS["1"], STEPS["2"])
+    first = make_bench(notebook=path)
+    for code in ("%base busybox", STEPS["1"], STEPS["2"]):
+        build_cell(first, None, code)
+    first.image()
+    notebook(path, "%base busybox", STEPS["2"])
+    again = make_bench(notebook=path)
+    assert again.workbench.recall()
+    assert again.output("cat /f") == "2\n"

@@ -76,7 +76,6 @@ def test_a_new_cell_goes_where_the_notebook_has_it(bench, unique):
 
 def test_the_same_text_is_a_step_in_each_stage_it_is_run_in(make_bench, folder, unique):
     notebook = folder / "n.ipynb"
-    notebook.write_text(json.dumps({"cells": []}))
     bench = make_bench(notebook=notebook)
     step = Shell(f"echo x >> /both {unique}")
     cells = {"%base busybox --as one": Base("busybox", "one"), "%%build\n" + step.body: step}
@@ -85,6 +84,10 @@ def test_the_same_text_is_a_step_in_each_stage_it_is_run_in(make_bench, folder, 
     for code, item in list(cells.items())[1:] * 2:
         bench.workbench.build(None, code, (item,), on_event=lambda _: None, cancel=Cancel())
     assert [bench.output("cat /both", stage) for stage in ("one", "two")] == ["x\n", "x\n"]
+    one, code = cells
+    texts = [one, code, "%base busybox --as two", code]
+    document = {"cells": [{"cell_type": "code", "source": text} for text in texts]}
+    notebook.write_text(json.dumps(document))
     again = make_bench(notebook=notebook)
     assert again.workbench.recall()
     assert [again.output("cat /both", stage) for stage in ("one", "two")] == ["x\n", "x\n"]
@@ -92,7 +95,8 @@ def test_the_same_text_is_a_step_in_each_stage_it_is_run_in(make_bench, folder, 
 
 def test_a_deleted_cell_is_out_of_the_chain(bench, unique):
     bench.build("a", Shell(f"{unique}\ntouch /a"))
-    bench.build("b", Shell(f"{unique}\ntouch /b"), deleted=["a"])
+    bench.build("b", Shell(f"{unique}\ntouch /b"))
+    bench.workbench.forget(["a"])
     assert bench.output("ls /a /b 2>/dev/null") == "/b\n"
 
 

@@ -68,3 +68,9 @@ def test_a_notebook_of_such_stages_is_refused_too(make_bench, folder):
     notebook(folder / "mine.ipynb", *copies)
     with pytest.raises(CellError, match="copy from each other: one → two → one"):
         build_all(make_bench(notebook=folder / "mine.ipynb"))
+
+
+def test_a_stage_with_a_new_name_keeps_its_cells(two):
+    two.build("base", Base("busybox", "final"))
+    assert list(two.workbench.stages) == ["maker", "final"]
+    assert two.output("cat /thing", "final") == "one\n"
