@@ -1,9 +1,9 @@
 # A notebook kernel for images that have nothing but a POSIX shell.
 #
 # The host starts `sh -i` with a FIFO as its standard input, reads this file in, and then sends one
-# line per cell: `__ck_id=N; __ck_run 'TEXT'`, the text escaped for printf %b. The shell's own
-# prompt, which it writes when it is ready for the next line, tells the host that the cell is over
-# and how it ended; also after an interrupt or an error that a shell cannot catch.
+# line per cell: `__ck_id=N; __ck_run 'TEXT'; __ck_over`, the text escaped for printf %b. The prompt
+# of the shell itself, which it writes when it is ready for the next line, tells the host that the
+# cell is over and how it ended; also after an interrupt or an error that a shell cannot catch.
 #
 # Between cells the host looks things up in the same shell: `__ck_answer N FUNCTION ARGUMENT...`.
 # The answer goes line by line into the FIFO `__ck_events`, apart from what cells print.
@@ -17,6 +17,15 @@ __ck_run() {
     # A syntax error would end the line, and with it what a script may rely on: look first.
     printf %b "$1" | sh -n || return 2
     eval "$(printf %b "$1")" </dev/null
+}
+
+# What `exec >FILE` or `PS1=` has done ends with its cell: the host would never see the prompt.
+exec 6>&1 7>&2
+__ck_over() {
+    set -- $?
+    exec 1>&6 2>&7
+    PS1=$__ck_prompt
+    return "$1"
 }
 
 __ck_answer() {

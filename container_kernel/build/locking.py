@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 
 from .. import __version__
-from ..errors import LockBroken
+from ..errors import LockBroken, NoBase
 from .events import Image, Layer
 from .journal import Journal
 from .lock import Lock, LockedStage, LockedStep
@@ -18,7 +18,10 @@ def lock_of(images: Mapping[str, Image], stages: Mapping[str, Stage], journal: J
 
     Raises:
         LockBroken: this store does not know what a layer was made of.
+        NoBase: nothing was built.
     """
+    if not images:
+        raise NoBase("no build cell was run yet, so there is nothing to lock")
     locked = {
         name: _stage(stage, images[name], journal)
         for name, stage in stages.items()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..build.cancel import Cancel
+from ..build.step import Base
 from ..errors import BaseNotFound, CellError, StepFailed
 from ..record import record
 from . import foreign, notices
@@ -54,7 +55,6 @@ class OwnCells:
     ) -> None:
         self._app = app
         self._given = given
-        self._notebook = notebook
         self._directory = notebook.parent if notebook else Path.cwd()
         self._make_workbench = make_workbench
         self._head_start = head_start
@@ -174,16 +174,10 @@ class OwnCells:
         code = str(publisher.request.content.get("code"))
         identity = cell_id if isinstance(cell_id, str) else None
         workbench = self._workbench()
-        away = set(workbench.away)
+        away, before = set(workbench.away), workbench.current
         self._note_line(workbench, "")
         try:
-            workbench.build(
-                identity,
-                code,
-                cell.items,
-                on_event=screen.on_event,
-                cancel=cancel,
-            )
+            workbench.build(identity, code, cell.items, on_event=screen.on_event, cancel=cancel)
         except BaseException:
             self._again = identity or code, partial(self._build, publisher, cell)
             raise
@@ -192,6 +186,8 @@ class OwnCells:
         self._note_line(workbench, cell.items[-1].title)
         if workbench.current in away - set(workbench.away):
             screen.stream("stdout", notices.back(workbench.current or ""))
+        if before not in (None, workbench.current) and not isinstance(cell.items[0], Base):
+            screen.stream("stdout", notices.in_use(workbench.current or ""))
         self._restart = cell.restart
         if not cell.restart:
             self._keep_session(screen)
@@ -389,7 +385,9 @@ class OwnCells:
             if self.parse(code) is None:
                 return None
         except Exception:
-            return {"status": "invalid"}
+            if not code.lstrip().startswith("%%") or "\n" in code.strip():
+                return {"status": "invalid"}
+            return {"status": "incomplete", "indent": ""}  # what a cell magic wants is yet to come
         is_open = code.lstrip().startswith("%%") and not code.endswith("\n")
         return {"status": "incomplete", "indent": ""} if is_open else {"status": "complete"}
 

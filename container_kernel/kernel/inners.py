@@ -224,6 +224,9 @@ class Inners:
         is_awaited = inner is self.current and not self._is_preparing
         if self._is_preparing:
             self._has_lost = self._has_lost or inner.has_run
+        elif inner.task is None and inner.has_run:  # no cell says so: the next one does
+            ended = notices.ended(str(inner.process.exit() or "has ended"))
+            self._notice = notices.replaced(ended, is_of_image=False)
         self._remove(inner)
         if is_awaited:  # else the workbench closed it for another that takes its place
             self._fail(error)

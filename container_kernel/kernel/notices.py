@@ -20,6 +20,16 @@ def replaced(reason: str = "", *, is_of_image: bool = True) -> str:
     return f"The image changed{why}: this cell runs in a new session, without earlier variables.\n"
 
 
+def ended(how: str) -> str:
+    """Why a session is a new one: the one before has ended when no cell ran in it."""
+    return f"the one before {how}"
+
+
+def in_use(stage: str) -> str:
+    """A build cell belongs to another stage than the one before."""
+    return f"Run cells go to {stage} now, as this cell is one of its own.\n"
+
+
 def back(stage: str) -> str:
     """A build cell ended what %undo or %checkout began."""
     return f"The session is back on what the cells of {stage} build.\n"

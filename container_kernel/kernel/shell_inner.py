@@ -50,7 +50,7 @@ class ShellInner(AgentInner):
         self.loop.add_reader(self.agent.events, self._read)
         prompt = f"{self._mark.decode()}$__ck_id:$?:"
         start = f". '{self.agent.file}'; __ck_id=0; __ck_events='{self.agent.events_inside}'"
-        self._send(f"{start}; PS1='{prompt}'\n".encode())
+        self._send(f"{start}; __ck_prompt='{prompt}'; PS1=$__ck_prompt\n".encode())
 
     @property
     def _owes_answers(self) -> bool:
@@ -61,7 +61,7 @@ class ShellInner(AgentInner):
         self._cell_number = self._number
         self._was_interrupted = False
         code = escaped(task.request.content["code"])
-        line = b"__ck_id=%d; __ck_run '%s'\n" % (self._number, code)
+        line = b"__ck_id=%d; __ck_run '%s'; __ck_over\n" % (self._number, code)
         if self._may_come_late:
             # The signal meant for the cell before may throw away the line that the shell reads
             # next, or end what that runs: this one until there is a prompt of its own.

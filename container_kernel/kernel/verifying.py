@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..build.comparison import FirstDifference, Made, first_difference
 from ..build.journal import Journal
 from ..build.source import is_made_here
+from ..errors import NoBase
 from ..record import record
 from ..store import layer as layers
 from ..store.store import Store
@@ -67,8 +68,13 @@ def verify(
     """Build all stages once more from nothing.
 
     Debian packages that are kept by digest are not fetched a second time; nothing else is shared.
+
+    Raises:
+        NoBase: nothing was built.
     """
     before = _images(workbench, on_event, cancel)
+    if not before:
+        raise NoBase("no build cell was run yet, so there is nothing to verify")
     _remove_leftovers(workbench.store)
     home = Path(tempfile.mkdtemp(prefix="verify-", dir=workbench.store.home))
     note("building everything once more, in a store of its own\n")

@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .. import syscalls
@@ -199,11 +199,18 @@ class Container:
             self._cgroup, self._leftovers = None, ()
 
     def _foreground(self) -> int:
-        """The process group of the command: the init process gives it one of its own."""
+        """The process group of the command: the init process gives it one of its own.
+
+        What was started beside it is in one that an OCI runtime has made and left.
+        """
         if self.has_init:
             try:
                 children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
                 return int(children[0])
             except (OSError, IndexError, ValueError):
                 pass
+        with suppress(ProcessLookupError):
+            group = os.getpgid(self.pid)
+            if group > 0 and group != os.getpgrp():
+                return group
         return self.pid

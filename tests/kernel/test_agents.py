@@ -205,6 +205,16 @@ def test_help_in_a_shell(shell):
     assert not shell.reply_to(shell.client.inspect("no_such_thing"))["content"]["found"]
 
 
+@pytest.mark.parametrize(
+    "code",
+    ["exec >/dev/null", "exec 2>/dev/null", "exec >&- 2>&-; echo x", "PS1='x> '", "return 0"],
+)
+def test_what_would_hide_the_prompt_ends_with_its_cell(shell, code):
+    shell.run(code)
+    assert shell.text("echo on; echo too >&2").split() == ["on", "too"]
+    assert shell.run("(exit 5)")[0]["evalue"].endswith("5")
+
+
 def interrupt_a_cell(shell):
     msg_id = shell.client.execute("echo on; sleep 20")
     until(lambda: shell.client.get_iopub_msg(timeout=TIMEOUT_S)["msg_type"] == "stream")

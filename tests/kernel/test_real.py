@@ -80,10 +80,15 @@ def test_sh_runs_beside_the_session(kernel):
 
 def test_sh_is_interrupted(kernel):
     kernel.run("true")
-    msg_id = kernel.client.execute("%%sh\necho on; sleep 30")
+    msg_id = kernel.client.execute("%%sh\ntrap 'echo cleaned; exit 7' INT; echo on; sleep 30")
     until(lambda: kernel.client.get_iopub_msg(timeout=10)["msg_type"] == "stream")
+    time.sleep(0.3)  # a child that is not yet a program of its own may miss it
     kernel.ask_control("interrupt_request")
     assert kernel.reply_to(msg_id)["content"]["ename"] == "Interrupted"
+    said = [
+        m["content"]["text"] for m in kernel.outputs_until_idle(msg_id) if "text" in m["content"]
+    ]
+    assert "cleaned" in "".join(said)
 
 
 def test_run_has_a_fresh_container_and_input(kernel):
@@ -230,3 +235,12 @@ def test_an_environment_is_exported_and_listed(kernel, tmp_path):
     assert (tmp_path / "sbom.spdx.json").is_file()
     reply, _ = kernel.run("%export dokerfile")
     assert (reply["status"], reply["ename"]) == ("error", "BadArguments")
+
+
+def test_a_session_that_ended_between_cells_is_told_of(kernel):
+    kernel.run("x=5; (sleep 0.3; kill -9 $$) >/dev/null 2>&1 &")
+    time.sleep(1.5)
+    said = kernel.text("echo [$x]")
+    assert "without earlier variables: the one before" in said
+    assert "[]" in said
+    assert "the one before" not in kernel.text("echo again")
