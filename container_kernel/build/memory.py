@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -109,12 +110,13 @@ def recall(
 def _as_in_file(known: Memory, notebook: Path) -> list[tuple[str, str]]:
     """The cells that the file still has, in its order, and those that say which stage they are for.
 
-    Where it cannot be read, all of them as they were.
+    Where it cannot be read, or was never saved since it was new, all of them as they were.
     """
     remembered = {identity: code for identity, code in known.cells if identity != _GIVEN}
-    try:
+    present: list[tuple[str, str]] = []
+    with suppress(CellError):
         present = code_cells(notebook)
-    except CellError:
+    if not any(text.strip() for _, text in present):
         return list(remembered.items())
     found = []
     for identity, text in present:

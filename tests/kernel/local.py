@@ -158,7 +158,7 @@ class LocalWorkbench:
         # A container of plain processes cannot go along with anything.
         self.lives = SimpleNamespace(get=lambda stage: None, take_move=lambda stage: None)
 
-    def build(self, cell_id, code, items, *, order, deleted, on_event, cancel):
+    def build(self, cell_id, code, items, *, on_event, cancel):
         for item in items:
             if isinstance(item, Base):
                 self.current = item.stage
@@ -207,7 +207,10 @@ class LocalWorkbench:
         return self._live
 
     def stage(self, name=None):
-        return SimpleNamespace(name=name or self.current, progress=None, is_stale=False)
+        return SimpleNamespace(name=name or self.current, progress=None)
+
+    def is_stale(self, name=None):
+        return False
 
     def use(self, stage):
         self.current = stage

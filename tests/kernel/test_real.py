@@ -132,11 +132,14 @@ def test_two_stages_keep_their_sessions(kernel):
     assert kernel.text("echo [$x]").strip() == "[first]"
 
 
+NOTED = ["%base busybox", "%%build\necho frozen > /note"]
+
+
 @pytest.fixture
 def open_notebook(tmp_path, home, oci_runtime):
-    """Kernels of one notebook with a base, one after the other."""
-    cell = {"cell_type": "code", "id": "base", "metadata": {}, "source": "%base busybox"}
-    cells = [cell | {"outputs": [], "execution_count": None}]
+    """Kernels of one notebook with a base and a note in it, one after the other."""
+    cell = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None}
+    cells = [cell | {"id": f"c{n}", "source": text} for n, text in enumerate(NOTED)]
     document = {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
     (tmp_path / "note.ipynb").write_text(json.dumps(document))
     opened = []
@@ -156,8 +159,8 @@ def open_notebook(tmp_path, home, oci_runtime):
 
 def test_a_notebook_opened_again_has_its_environment_at_once(open_notebook):
     first = open_notebook()
-    first.run("%base busybox")
-    first.run("%%build\necho frozen > /note")
+    for code in NOTED:
+        first.run(code)
     again = open_notebook()
     assert again.text("cat /note").strip() == "frozen"
 
@@ -211,8 +214,8 @@ class Hasty(RealKernel):
 
 def test_a_cell_sent_before_the_kernel_listens_has_the_environment_too(open_notebook):
     first = open_notebook()
-    first.run("%base busybox")
-    first.run("%%build\necho frozen > /note")
+    for code in NOTED:
+        first.run(code)
     again = open_notebook(Hasty)
     assert again.first_reply()["status"] == "ok"
 

@@ -275,6 +275,9 @@ def test_look_ups(kernel, kind):
     assert found["found"]
     assert "abc" in found["data"]["text/plain"]
     assert kernel.reply_to(client.is_complete("if x:"))["content"]["status"] == "incomplete"
+    for begun in ("%%build", "%%sh\n", "%%build --name x"):
+        assert kernel.reply_to(client.is_complete(begun))["content"]["status"] == "incomplete"
+    assert kernel.reply_to(client.is_complete("%apt"))["content"]["status"] == "invalid"
     history = kernel.reply_to(client.history(hist_access_type="tail", n=1))["content"]["history"]
     assert history[-1][2] == "some_name = 'abc'"
 
