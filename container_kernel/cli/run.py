@@ -8,8 +8,9 @@ import sys
 import warnings
 from pathlib import Path
 
-from ..errors import UsageError, output_refused
+from ..errors import output_refused
 from ..kernel.spare import Spare
+from ..transfer.output import check_folder
 from . import notebook as notebooks
 from .arguments import Options
 from .progress import Progress
@@ -67,11 +68,11 @@ def _pass_over_url_grammar() -> None:
 
 def _check_writable(output: Path) -> None:
     """Before anything runs whose outputs would be lost."""
-    if not output.parent.is_dir():
-        raise UsageError(f"the folder {output.parent} does not exist", hint="make it first")
-    if output.is_dir():
+    if os.path.isdir(output):  # unlike Path.is_dir, no error where one may not look
         raise output_refused(output, "it is a folder")
-    if not os.access(output if output.exists() else output.parent, os.W_OK):
+    if not os.path.exists(output):
+        check_folder(output)
+    elif not os.access(output, os.W_OK):
         raise output_refused(output, os.strerror(errno.EACCES))
 
 
