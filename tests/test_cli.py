@@ -77,6 +77,27 @@ def test_an_output_that_cannot_be_written_is_said_before_anything_runs(cli):
     assert not (cli.folder / "ran").exists()
 
 
+def test_an_output_that_one_may_not_even_look_for_is_refused(tmp_path):
+    write_notebook(tmp_path / "x.ipynb", "1")
+    (tmp_path / "loop").symlink_to("loop")
+    done = command("run", "x.ipynb", "-o", "n" * 300, cwd=tmp_path)
+    assert done.returncode == 2
+    assert f"{'n' * 300} cannot be written: File name too long" in done.stderr
+    done = command("run", "x.ipynb", "-o", "loop", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "loop cannot be written: Too many levels of symbolic links" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may look everywhere")
+def test_an_output_in_a_folder_of_others_is_refused(tmp_path):
+    write_notebook(tmp_path / "x.ipynb", "1")
+    (tmp_path / "theirs").mkdir(mode=0)
+    done = command("run", "x.ipynb", "-o", "theirs/y.ipynb", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "theirs/y.ipynb cannot be written: Permission denied" in done.stderr
+
+
 @pytest.mark.privileged
 @pytest.mark.parametrize("files", range(6, 12))
 def test_row_38_a_command_with_few_files_says_so(cli, files):

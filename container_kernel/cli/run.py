@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import sys
 import warnings
 from pathlib import Path
 
 from ..errors import output_refused
 from ..kernel.spare import Spare
-from ..transfer.output import check_folder
+from ..transfer.output import check_folder, mode
 from . import notebook as notebooks
 from .arguments import Options
 from .progress import Progress
@@ -68,10 +69,11 @@ def _pass_over_url_grammar() -> None:
 
 def _check_writable(output: Path) -> None:
     """Before anything runs whose outputs would be lost."""
-    if os.path.isdir(output):  # unlike Path.is_dir, no error where one may not look
-        raise output_refused(output, "it is a folder")
-    if not os.path.exists(output):
+    found = mode(output, output)
+    if found is None:
         check_folder(output)
+    elif stat.S_ISDIR(found):
+        raise output_refused(output, "it is a folder")
     elif not os.access(output, os.W_OK):
         raise output_refused(output, os.strerror(errno.EACCES))
 

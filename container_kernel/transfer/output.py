@@ -20,7 +20,7 @@ def destination(path: Path, *, is_folder: bool = False) -> Path:
     Raises:
         UsageError: something else is there, or the folder it is in is missing or not ours to write.
     """
-    found = _mode(path, path)
+    found = mode(path, path)
     if found is not None and not (stat.S_ISREG(found) or stat.S_ISDIR(found)):
         raise output_refused(path, "it is a device, a pipe or a socket")
     if found is not None and is_folder != stat.S_ISDIR(found):
@@ -37,18 +37,23 @@ def check_folder(path: Path) -> None:
         UsageError: its folder is missing or not ours to write.
     """
     folder = path.parent
-    if not stat.S_ISDIR(_mode(folder, path) or 0):
+    if not stat.S_ISDIR(mode(folder, path) or 0):
         raise UsageError(f"the folder {folder} does not exist", hint="make it first")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise output_refused(path, os.strerror(errno.EACCES))
 
 
-def _mode(path: Path, output: Path) -> int | None:
+def mode(path: Path, output: Path) -> int | None:
+    """The kind and rights of what is at ``path``; None if there is nothing.
+
+    Raises:
+        UsageError: one cannot tell, so ``output`` cannot be written.
+    """
     try:
         return path.stat().st_mode
     except FileNotFoundError:
         return None
-    except OSError as error:  # such as that one may not look there
+    except OSError as error:
         raise output_refused(output, error) from error
 
 
