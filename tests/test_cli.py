@@ -61,6 +61,83 @@ def test_a_file_that_is_no_notebook_is_refused(tmp_path, text):
     assert "is not a notebook of format 4" in done.stderr
 
 
+def cell(**fields):
+    return {"cell_type": "code", "metadata": {}, "source": "", **fields}
+
+
+ALMOST = [
+    {"cells": [1]},
+    {"cells": {}},
+    {"cells": [{"source": "", "metadata": {}}]},
+    {"cells": [cell(cell_type=1)]},
+    {"cells": [cell(source=1)]},
+    {"cells": [cell(source=["a", 1])]},
+    {"cells": [cell(metadata=[])]},
+    {"cells": [cell(id=["a"])]},
+    {"cells": [], "metadata": None},
+    {"cells": [], "metadata": []},
+    {"cells": [], "metadata": {"kernelspec": "python3"}},
+    {"cells": [], "metadata": {"kernelspec": {"name": 3}}},
+]
+
+
+@pytest.mark.parametrize("found", ALMOST, ids=json.dumps)
+@pytest.mark.parametrize("verb", ["run", "build"])
+def test_what_is_almost_a_notebook_is_refused(tmp_path, verb, found):
+    whole = {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, **found}
+    (tmp_path / "x.ipynb").write_text(json.dumps(whole))
+    done = command(verb, "x.ipynb", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {tmp_path}/x.ipynb is not a notebook of format 4\n")
+
+
+def test_what_nests_deeper_than_can_be_read_is_refused(tmp_path):
+    (tmp_path / "x.ipynb").write_text("[" * 200_000)
+    with pytest.raises(UsageError, match="is not a notebook of format 4"):
+        document(tmp_path / "x.ipynb")
+
+
+@pytest.mark.parametrize("outputs", [1, [1], [{"output_type": "stream", "text": [1]}]])
+def test_what_nbformat_cannot_read_is_refused(tmp_path, outputs):
+    found = {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [cell(outputs=outputs)]}
+    (tmp_path / "x.ipynb").write_text(json.dumps(found))
+    done = command("run", "x.ipynb", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "x.ipynb is not a notebook of format 4" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.privileged
+@pytest.mark.parametrize("minor", range(6))
+def test_notebooks_of_each_minor_format_are_taken(cli, minor):
+    cells = [
+        {
+            "cell_type": "markdown",
+            "metadata": {},
+            "source": ["# a\n", "b"],
+            "attachments": {"a.png": {"image/png": "eA=="}},
+        },
+        {"cell_type": "raw", "metadata": {"format": "text/plain"}, "source": "x"},
+        {"cell_type": "code", "source": "%base busybox"},
+        {"cell_type": "code", "metadata": {}},
+        cell(source=["echo ", "one"], outputs=[], execution_count=None),
+    ]
+    found = {"nbformat": 4, "nbformat_minor": minor, "metadata": {}, "cells": cells}
+    (cli.folder / "x.ipynb").write_text(json.dumps(found))
+    assert cli("build", "x.ipynb").returncode == 0
+    done = cli("run", "x.ipynb", "-o", "y.ipynb")
+    assert done.returncode == 0, done.stderr
+    assert "".join(document(cli.folder / "y.ipynb")["cells"][-1]["outputs"][0]["text"]) == "one\n"
+
+
+@pytest.mark.parametrize("name", ["a b", "1x", "", "class", "None", "a.b", "x=1;y"])
+def test_a_parameter_that_is_no_name_of_a_variable_is_wrong_use(tmp_path, name):
+    write_notebook(tmp_path / "x.ipynb", "1")
+    done = command("run", "x.ipynb", "-p", name, "5", cwd=tmp_path)
+    assert done.returncode == 2
+    assert f"-p takes the name of a Python variable, found {name!r}" in done.stderr
+
+
 def test_an_output_in_a_missing_folder_is_refused_before_anything_runs(tmp_path):
     write_notebook(tmp_path / "x.ipynb", "1")
     done = command("run", "x.ipynb", "-o", "no/y.ipynb", cwd=tmp_path)
@@ -75,6 +152,27 @@ def test_an_output_that_cannot_be_written_is_said_before_anything_runs(cli):
     assert done.returncode == 2
     assert f"{cli.folder}/taken cannot be written: it is a folder" in done.stderr
     assert not (cli.folder / "ran").exists()
+
+
+def test_an_output_that_one_may_not_even_look_for_is_refused(tmp_path):
+    write_notebook(tmp_path / "x.ipynb", "1")
+    (tmp_path / "loop").symlink_to("loop")
+    done = command("run", "x.ipynb", "-o", "n" * 300, cwd=tmp_path)
+    assert done.returncode == 2
+    assert f"{'n' * 300} cannot be written: File name too long" in done.stderr
+    done = command("run", "x.ipynb", "-o", "loop", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "loop cannot be written: Too many levels of symbolic links" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may look everywhere")
+def test_an_output_in_a_folder_of_others_is_refused(tmp_path):
+    write_notebook(tmp_path / "x.ipynb", "1")
+    (tmp_path / "theirs").mkdir(mode=0)
+    done = command("run", "x.ipynb", "-o", "theirs/y.ipynb", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "theirs/y.ipynb cannot be written: Permission denied" in done.stderr
 
 
 @pytest.mark.privileged

@@ -112,3 +112,54 @@ def test_a_bundle_that_is_none_is_refused(env, tmp_path):
     assert "Traceback" not in done.stderr
     done = command("run", tmp_path / "nowhere.tar", env=env)
     assert done.returncode == 2
+
+
+WRITERS = (
+    ["bundle", "nb.ipynb"],
+    ["export", "sqfs", "nb.ipynb"],
+    ["export", "oci-archive", "nb.ipynb"],
+    ["export", "dockerfile", "nb.ipynb"],
+    ["image", "save", "busybox"],
+    ["image", "save", "busybox", "--format", "sqfs"],
+    ["image", "save", "busybox", "--format", "oci"],
+    ["sbom", "nb.ipynb"],
+    ["sbom", "busybox"],
+)
+
+
+@pytest.mark.parametrize("words", WRITERS, ids=" ".join)
+def test_what_is_no_file_is_not_replaced_by_an_output(env, tmp_path, words):
+    write_notebook(tmp_path / "nb.ipynb", "%base busybox", "%%build --net none\nfalse")
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "way").symlink_to("fifo")
+    for name in ("fifo", "way"):
+        done = command(*words, "-o", name, cwd=tmp_path, env=env)
+        assert done.returncode == 2
+        said = f"error: {tmp_path}/{name} cannot be written: it is a device, a pipe or a socket\n"
+        assert done.stderr.startswith(said)  # before the build, which would fail
+    assert (tmp_path / "fifo").is_fifo()
+    assert (tmp_path / "way").is_symlink()
+
+
+@pytest.mark.parametrize("words", WRITERS, ids=" ".join)
+def test_an_output_in_no_folder_is_refused_before_anything_is_built(env, tmp_path, words):
+    write_notebook(tmp_path / "nb.ipynb", "%base busybox", "%%build --net none\nfalse")
+    done = command(*words, "-o", "no/x", cwd=tmp_path, env=env)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: the folder {tmp_path}/no does not exist\n")
+
+
+FILES = [WRITERS[0], WRITERS[1], WRITERS[2], WRITERS[7], ["export", "provenance", "nb.ipynb"]]
+
+
+@pytest.mark.parametrize("words", FILES, ids=" ".join)
+def test_an_output_is_written_behind_a_link(env, tmp_path, words):
+    write_notebook(tmp_path / "nb.ipynb", "%base busybox")
+    (tmp_path / "there").mkdir()
+    (tmp_path / "way").symlink_to("there/file")
+    for _ in range(2):  # at first it leads nowhere
+        done = command(*words, "-o", "way", cwd=tmp_path, env=env)
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "way").is_symlink()
+        assert [path.name for path in (tmp_path / "there").iterdir()] == ["file"]
+    assert (tmp_path / "there/file").stat().st_size

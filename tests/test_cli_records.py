@@ -190,3 +190,11 @@ def test_image_diff_names_what_differs(cli):
     assert [(one["path"], one["change"]) for one in found["files"]] == [("/same", "added")]
     assert "+same" in cli("image", "diff", base, made, "/same").stdout
     assert cli("image", "diff", base, "nowhere").returncode == 1
+
+
+def test_why_of_what_was_never_built_says_that_nothing_is_known(cli):
+    write_notebook(cli.folder / "a.ipynb", *FINE)
+    done = cli("why", "a.ipynb")
+    said = "nothing is known of the steps of a.ipynb: build it first, if it has any\n"
+    assert (done.returncode, done.stdout) == (0, said)
+    assert json.loads(cli("why", "a.ipynb", "--json").stdout) == {"steps": []}

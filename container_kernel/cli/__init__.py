@@ -2,7 +2,7 @@
 
 Results go to stdout, as text or with ``--json`` as one JSON object; progress and errors go to
 stderr. The exit code says who can act: 0 done, 1 the user's cell or command failed, 2 wrong use,
-3 this host cannot, 4 the store is damaged or full.
+3 this host cannot, 4 the store is damaged or full, or what takes standard output is.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from collections.abc import Sequence
 from ..errors import ContainerKernelError, out_of_files
 from .arguments import parser
 from .report import Report
+from .streams import open_closed
 
 INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
+    open_closed()
     argv = sys.argv[1:] if argv is None else list(argv)
     before = argv[: argv.index("--")] if "--" in argv else argv
     report = Report("--json" in before)
@@ -33,7 +35,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         report.note("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
-        sys.stderr.close()
         return 1
     except OSError as error:
         host_error = out_of_files(error)

@@ -20,6 +20,7 @@ from ..runtime.namespace import Namespace
 from ..store import opened as opened_bundles
 from ..store.opened import NAME
 from ..store.store import Store
+from ..transfer.output import destination
 from . import notebook as notebooks
 from .arguments import Options
 from .build import bench
@@ -37,6 +38,7 @@ def _write(options: Options, report: Report) -> int:
     path = notebooks.path_of(options.notebook)
     notebooks.document(path)
     output = Path(options.output or path.with_suffix(".bundle.tar").name).absolute()
+    destination(output)  # before anything is built
     with bench(path.parent, report, notebook=path) as built:
         built.build()
         workbench = built.workbench

@@ -11,6 +11,7 @@ from ..build import sbom as bills
 from ..kernel import exports
 from ..kernel.bills import contents, of_image
 from ..kernel.exports import Source
+from ..transfer.output import destination, written_whole
 from . import notebook as notebooks
 from .arguments import Options
 from .build import bench
@@ -29,8 +30,11 @@ def source(options: Options, report: Report) -> Iterator[Source]:
 
 def export(options: Options, report: Report) -> int:
     """Write one format of a notebook's environment."""
-    output = str(Path(options.output).absolute()) if options.output else None
-    exports.check(options.format)
+    form = exports.check(options.format)
+    beside = notebooks.path_of(options.notebook).with_name(form.name)
+    named = Path(options.output).absolute() if options.output else beside
+    target = destination(named, is_folder=form.is_folder)
+    output = str(named if form.is_folder else target)  # a folder behind a link is not ours
     with source(options, report) as drawn_from:
         path = exports.export(drawn_from, options.format, output)
     report.result({"format": options.format, "path": str(path)}, str(path))
@@ -40,12 +44,15 @@ def export(options: Options, report: Report) -> int:
 def sbom(options: Options, report: Report) -> int:
     """Write the bill of materials of a notebook's image, or of one in the store."""
     output = Path(options.output).absolute() if options.output else None
+    if output:
+        destination(output)  # before anything is built
     with _listed(options, report) as found:
         text = bills.write(found, options.format)
     if output is None:
         report.result(json.loads(text), text.rstrip())
         return 0
-    output.write_text(text, encoding="utf-8")
+    with written_whole(output) as draft:
+        draft.write_text(text, encoding="utf-8")
     report.result({"path": str(output), "format": options.format}, str(output))
     return 0
 

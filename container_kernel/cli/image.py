@@ -19,6 +19,7 @@ from ..errors import UsageError
 from ..kernel import images
 from ..runtime import namespace
 from ..store.store import Store
+from ..transfer.output import destination
 from .arguments import Options
 from .report import Report
 
@@ -94,9 +95,10 @@ def diff(options: Options, report: Report) -> int:
 
 def save(options: Options, report: Report) -> int:
     """Write an image to a file or, with ``--format oci``, a folder."""
+    from ..transfer.archive import OCI_FOLDER
+
     path = Path(options.output).absolute()
-    if not path.parent.is_dir():
-        raise UsageError(f"the folder of {options.output} does not exist")
+    destination(path, is_folder=options.format == OCI_FOLDER)
     store = open_store(report)
     digest = images.find(store, options.image)
     images.save(store, digest, path, options.format, options.image, layer=options.layer)

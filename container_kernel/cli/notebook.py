@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,68 @@ def document(path: Path) -> dict[str, Any]:
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        if found["nbformat"] == 4 and isinstance(found["cells"], list):
-            return dict(found)
-    except (ValueError, KeyError, TypeError):
-        pass
+    except (ValueError, RecursionError):
+        raise refused(path) from None
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    raise UsageError(f"{path} is not a notebook of format 4", hint="open and save it in Jupyter")
+    if not _is_like_a_notebook(found):
+        raise refused(path)
+    return dict(found)
+
+
+def refused(path: Path) -> UsageError:
+    """In words, that the file is something else, or damaged."""
+    return UsageError(f"{path} is not a notebook of format 4", hint="open and save it in Jupyter")
+
+
+def _is_like_a_notebook(found: object) -> bool:
+    """Whether all that is looked at here has the type it must have; a whole schema takes long."""
+    if not isinstance(found, dict) or found.get("nbformat") != 4:
+        return False
+    cells, metadata = found.get("cells"), found.get("metadata")
+    if not isinstance(cells, list) or not isinstance(metadata, dict):
+        return False
+    kernelspec = metadata.get("kernelspec", {})
+    if not isinstance(kernelspec, dict) or not isinstance(kernelspec.get("name", ""), str):
+        return False
+    return all(map(_is_like_a_cell, cells))
+
+
+def _is_like_a_cell(cell: object) -> bool:
+    if not isinstance(cell, dict) or not isinstance(cell.get("cell_type"), str):
+        return False
+    source = cell.get("source", "")
+    lines = source if isinstance(source, list) else [source]
+    return (
+        all(isinstance(line, str) for line in lines)
+        and isinstance(cell.get("metadata", {}), dict)
+        and not isinstance(cell.get("id"), list | dict)
+    )
+
+
+def with_all_fields(found: dict[str, Any]) -> dict[str, Any]:
+    """A `document` with what nbformat needs each cell to have, where somebody left it out."""
+    for cell in found["cells"]:
+        cell.setdefault("source", "")
+        cell.setdefault("metadata", {})
+        if cell["cell_type"] == "code":
+            cell.setdefault("outputs", [])
+            cell.setdefault("execution_count", None)
+    return found
+
+
+def check_names(pairs: list[tuple[str, str]]) -> None:
+    """Return if each name of ``-p NAME VALUE`` can be a variable.
+
+    Raises:
+        UsageError: one cannot; the cell that sets them would be no Python.
+    """
+    for name, _ in pairs:
+        if not name.isidentifier() or iskeyword(name):
+            raise UsageError(
+                f"-p takes the name of a Python variable, found {name!r}",
+                hint="write -p NAME VALUE, as in: -p seed 7",
+            )
 
 
 def value(text: str) -> object:

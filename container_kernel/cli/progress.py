@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
 from ..display.log import plain
+from .streams import to_stderr
 
 _ERASE = "\r\x1b[K"
 _DONE = ("✓", "✗")
@@ -54,10 +54,8 @@ class Progress:
 
     def _draw(self, text: str) -> None:
         assert self._width
-        sys.stderr.write(f"{_ERASE}{self._bar}  {text}"[: self._width + len(_ERASE) - 1])
-        sys.stderr.flush()
+        to_stderr(f"{_ERASE}{self._bar}  {text}"[: self._width + len(_ERASE) - 1])
 
     def _erase(self) -> None:
         if self._width:
-            sys.stderr.write(_ERASE)
-            sys.stderr.flush()
+            to_stderr(_ERASE)

@@ -81,5 +81,6 @@ def why(options: Options, report: Report) -> int:
     notebooks.document(path)
     with bench(path.parent, report, notebook=path) as built:
         entries = records.explained(built.workbench, options.cell)
-    report.result({"steps": entries}, reasons.text(entries))
+    nothing = f"nothing is known of the steps of {path.name}: build it first, if it has any"
+    report.result({"steps": entries}, reasons.text(entries) or nothing)
     return 0

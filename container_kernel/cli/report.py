@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..display.log import plain_lines
-from ..errors import ContainerKernelError
+from ..errors import ContainerKernelError, StoreError
+from .streams import to_stderr, to_stdout
 
 if TYPE_CHECKING:
     from ..build.events import OnEvent
@@ -23,22 +25,20 @@ class Report:
     def result(self, data: object, text: str) -> None:
         """The answer of the command: ``data`` for programs or ``text`` for people."""
         if self.is_json:
-            print(json.dumps(data, ensure_ascii=False))
-        elif text:
-            print(text)
-        sys.stdout.flush()
+            text = json.dumps(data, ensure_ascii=False)
+        to_stdout(f"{text}\n" if text else "")
 
     def note(self, text: str) -> None:
         """Something about the work, not its result."""
-        print(text, file=sys.stderr, flush=True)
+        to_stderr(f"{text}\n")
 
     def log(self, text: str) -> None:
         """Output of something that works, as it comes."""
-        _to_stderr(plain_lines(text))
+        to_stderr(plain_lines(text))
 
     def progress(self, text: str) -> None:
         """A line that may be drawn over itself."""
-        _to_stderr(text)
+        to_stderr(text)
 
     def error(self, error: ContainerKernelError) -> None:
         """What went wrong and what to do."""
@@ -48,7 +48,8 @@ class Report:
         self.note("\n".join(lines))
         if self.is_json:
             said = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
-            self.result({"status": "error", "error": said}, "")
+            with suppress(StoreError, BrokenPipeError):  # the first error is the one to tell
+                self.result({"status": "error", "error": said}, "")
 
     @property
     def width(self) -> int | None:
@@ -61,9 +62,4 @@ class Report:
         """A listener that shows a build's progress on stderr."""
         from ..display.terminal import TerminalBoard
 
-        return TerminalBoard(_to_stderr, self.width).on_event
-
-
-def _to_stderr(text: str) -> None:
-    sys.stderr.write(text)
-    sys.stderr.flush()
+        return TerminalBoard(to_stderr, self.width).on_event

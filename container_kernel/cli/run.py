@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import stat
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
-from ..errors import UsageError, output_refused
+from ..errors import output_refused
 from ..kernel.spare import Spare
+from ..transfer.output import check_folder, mode
 from . import notebook as notebooks
 from .arguments import Options
 from .progress import Progress
@@ -20,11 +24,12 @@ _KERNEL = (sys.executable, "-P", "-m", "container_kernel.kernel", "-f", "{connec
 
 def run(options: Options, report: Report) -> int:
     """Execute; write the executed notebook, also when a cell failed."""
+    notebooks.check_names(options.parameter)
     path = _path(options.notebook, report)
     output = Path(options.output).absolute() if options.output else None
     if output:
         _check_writable(output)
-    notebooks.document(path)
+    document = notebooks.document(path)
     environment = {**os.environ, "JPY_SESSION_NAME": str(path)}
     if options.locked:
         environment["CONTAINER_KERNEL_LOCKED"] = "1"
@@ -34,10 +39,7 @@ def run(options: Options, report: Report) -> int:
 
     from .executing import Kernel, execute
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # nbformat warns of cells without ids, and adds them
-        read = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
-    notebook = notebooks.with_parameters(read, options.parameter)
+    notebook = notebooks.with_parameters(_read(path, document), options.parameter)
     try:
         outcome = execute(
             notebook,
@@ -56,6 +58,18 @@ def run(options: Options, report: Report) -> int:
     return outcome.tell(report)
 
 
+def _read(path: Path, document: dict[str, Any]) -> Any:
+    import nbformat
+
+    text = json.dumps(notebooks.with_all_fields(document))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # nbformat warns of cells without ids, and adds them
+        try:
+            return nbformat.reads(text, as_version=4)  # type: ignore[no-untyped-call]
+        except Exception as error:  # of any kind: it takes for granted that this is a notebook
+            raise notebooks.refused(path) from error
+
+
 def _pass_over_url_grammar() -> None:
     """Spare everybody a second, where JupyterLab is installed.
 
@@ -67,11 +81,12 @@ def _pass_over_url_grammar() -> None:
 
 def _check_writable(output: Path) -> None:
     """Before anything runs whose outputs would be lost."""
-    if not output.parent.is_dir():
-        raise UsageError(f"the folder {output.parent} does not exist", hint="make it first")
-    if output.is_dir():
+    found = mode(output, output)
+    if found is None:
+        check_folder(output)
+    elif stat.S_ISDIR(found):
         raise output_refused(output, "it is a folder")
-    if not os.access(output if output.exists() else output.parent, os.W_OK):
+    elif not os.access(output, os.W_OK):
         raise output_refused(output, os.strerror(errno.EACCES))
 
 

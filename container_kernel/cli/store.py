@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 
@@ -18,6 +17,7 @@ from ..store.usage import usage
 from .arguments import Options
 from .image import open_store
 from .report import Report
+from .streams import to_stderr
 
 _ERASE = "\r\x1b[K"
 _REDRAW_S = 0.1
@@ -97,7 +97,6 @@ def _progress(width: int | None) -> Callable[[int, int, str], None]:
         shown_at = now
         cells = 16 * done // max(total, 1)
         line = f"{'█' * cells}{'░' * (16 - cells)} {done}/{total}  {what}"[: width - 1]
-        sys.stderr.write(_ERASE + (line if done < total else ""))
-        sys.stderr.flush()
+        to_stderr(_ERASE + (line if done < total else ""))
 
     return on_progress

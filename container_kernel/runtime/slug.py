@@ -29,7 +29,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import BinaryIO
 
-from ..errors import HostError, ImageError, StoreError, UsageError, output_refused
+from ..errors import HostError, ImageError, StoreError, UsageError
 from ..oci.changeset import encode
 from ..oci.digest import Digest, chain_id
 from ..oci.spec import ImageConfig
@@ -37,6 +37,7 @@ from ..oci.strict_json import MAX_BYTES
 from ..record import record, replace
 from ..store.snapshots import Snapshot
 from ..store.store import Store
+from ..transfer.output import written_whole
 from . import overlay
 from .host import Host, find_tool
 
@@ -73,10 +74,10 @@ def make(
     Raises:
         HostError: the tool for it is not installed, or cannot keep owners here.
         StoreError: a layer is missing, or the tool failed.
+        UsageError: ``path`` cannot be written.
     """
     config = store.image_config(store.manifest(image))
-    draft = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
-    try:
+    with written_whole(path) as draft:
         if format == EROFS:
             _check_owners(store)
         if layer:
@@ -94,11 +95,6 @@ def make(
             os.fsync(file.fileno())
             file.seek(0)
             digest = Digest("sha256:" + hashlib.file_digest(file, "sha256").hexdigest())
-        draft.replace(path)
-    except OSError as error:
-        raise output_refused(path, error) from error
-    finally:
-        draft.unlink(missing_ok=True)
     return digest
 
 

@@ -20,6 +20,7 @@ from ..oci.digest import Digest
 from ..oci.spec import REF_NAME, Descriptor, Index, MediaType
 from ..oci.strict_json import canonical
 from .outgoing import Outgoing, Write
+from .output import destination, written_whole
 
 if TYPE_CHECKING:
     from ..store.store import Store
@@ -48,10 +49,11 @@ def save(
     """
     image = Outgoing(store, image_digest)
     if format == OCI_FOLDER:
-        draft = _draft(path)
+        target = destination(path, is_folder=True)
+        draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
         try:
             _save_layout({image: ref}, _Folder(draft))
-            _replace_folder(draft, path)
+            _replace_folder(draft, target)
         except OSError as error:
             raise output_refused(path, error) from error
         finally:
@@ -83,23 +85,12 @@ def save_all(
 @contextmanager
 def _tar(path: Path) -> Iterator[_Tar]:
     """A tar that gets its name when it is whole."""
-    draft = _draft(path)
-    try:
-        with draft.open("xb") as file:
-            output = _Tar(file.write)
-            yield output
-            output.finish()
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except OSError as error:
-        raise output_refused(path, error) from error
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def _draft(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    with written_whole(path) as draft, draft.open("xb") as file:
+        output = _Tar(file.write)
+        yield output
+        output.finish()
+        file.flush()
+        os.fsync(file.fileno())
 
 
 class _Output(Protocol):

@@ -131,5 +131,5 @@ def test_a_missing_blob_is_named(store, tmp_path):
 
 
 def test_a_place_that_cannot_be_written_is_named(store, built, tmp_path):
-    with pytest.raises(UsageError, match="No such file"):
+    with pytest.raises(UsageError, match="missing does not exist"):
         save(built, Path(tmp_path / "missing/out"), store=store)
