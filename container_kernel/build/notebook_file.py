@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -57,16 +57,20 @@ def _cells(notebook: Path) -> list[dict[str, Any]]:
 
 
 def with_ids_apart(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The cells, where one whose id another had before is told from it.
+    """The cells, where one whose id another had before has one of its own.
 
     Files that were put together by hand or by a merge have such cells.
     """
-    seen: Counter[object] = Counter()
+    taken = {cell.get("id") for cell in cells}
+    seen: set[object] = set()
     found = []
     for cell in cells:
-        if cell_id := cell.get("id"):
-            seen[cell_id] += 1
-            if seen[cell_id] > 1:
-                cell = {**cell, "id": f"{cell_id}#{seen[cell_id]}"}
+        if (cell_id := cell.get("id")) in seen:
+            apart = (f"{cell_id}-{number}" for number in itertools.count(2))
+            cell_id = next(name for name in apart if name not in taken)
+            cell = {**cell, "id": cell_id}
+        if cell_id:
+            seen.add(cell_id)
+            taken.add(cell_id)
         found.append(cell)
     return found

@@ -6,7 +6,7 @@ import asyncio
 import atexit
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from queue import Empty
@@ -31,7 +31,6 @@ from .report import Report
 
 STARTUP_TIMEOUT_S = 60
 _LOOKS_EVERY_S = 0.5
-_HAS_IDS_SINCE = 5
 
 
 @record
@@ -114,6 +113,7 @@ class Client(NotebookClient):
     """Tells ``progress`` what it is doing, and can be stopped: the cell first, then the kernel."""
 
     progress: Progress
+    ids: Collection[str] = ()
     with_meters = False
     is_stopped = is_ended = False
 
@@ -150,7 +150,7 @@ class Client(NotebookClient):
         """
         assert self.kc is not None
         session = self.kc.session
-        if self.nb.nbformat_minor >= _HAS_IDS_SINCE:  # else nbformat has made one up
+        if cell.get("id") in self.ids:  # else nbformat has made it up
             session.metadata = {"cellId": cell.id}
         try:
             await self.async_execute_cell(cell, index, execution_count=number)
@@ -180,10 +180,12 @@ def execute(
     kernel: Kernel,
     progress: Progress,
     *,
+    ids: Collection[str],
     only_stale: bool = False,
     with_meters: bool = False,
 ) -> Outcome:
-    """Execute the notebook whose file is ``path``; its cells get their outputs.
+    """Execute the notebook whose file is ``path``, with cells of these ``ids`` in it; its cells get
+    their outputs.
 
     Raises:
         HostError: the kernel did not start.
@@ -199,7 +201,7 @@ def execute(
         record_timing=False,  # the same notebook, run again, is the same file
         resources={"metadata": {"path": str(path.parent)}},
     )
-    client.progress = progress
+    client.progress, client.ids = progress, ids
     client.with_meters = with_meters
     client.on_cell_executed = client.note_environment
     SpareProvisioner.keep(kernel.spare)

@@ -11,6 +11,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from ..build.notebook_file import with_ids_apart
 from ..errors import output_refused
 from ..kernel.spare import Spare
 from ..transfer.output import check_folder, mode
@@ -30,6 +31,7 @@ def run(options: Options, report: Report) -> int:
     if output:
         _check_writable(output)
     document = notebooks.document(path)
+    document["cells"] = with_ids_apart(document["cells"])
     environment = {**os.environ, "JPY_SESSION_NAME": str(path)}
     if options.locked:
         environment["CONTAINER_KERNEL_LOCKED"] = "1"
@@ -46,6 +48,7 @@ def run(options: Options, report: Report) -> int:
             path,
             Kernel(_KERNEL, environment, spare),
             Progress(report.note, report.width),
+            ids={cell["id"] for cell in document["cells"] if cell.get("id")},
             only_stale=options.stale,
             with_meters=options.meters,
         )
