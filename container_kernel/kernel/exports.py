@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from ..errors import BadArguments, CannotExport, output_refused
 from ..folders import remove_tree
 from ..record import record
+from ..transfer.output import destination
 from . import images
 from .arguments import suggestion
 
@@ -123,6 +124,8 @@ def export(source: Source, name: str, output: str | None) -> Path:
     target = Path(os.path.abspath(source.directory / Path(output or form.name).expanduser()))
     if form.is_folder:
         _check_ours(target)
+    else:
+        target = destination(target)
     draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
         if form.is_folder:
