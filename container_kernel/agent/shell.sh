@@ -16,10 +16,11 @@ set -o ignoreeof 2>/dev/null
 __ck_run() {
     # A syntax error would end the line, and with it what a script may rely on: look first.
     printf %b "$1" | sh -n || return 2
-    eval "$(printf %b "$1")" </dev/null
+    eval "$(printf %b "$1")" </dev/null 6>&- 7>&-
 }
 
-# What `exec >FILE` or `PS1=` has done ends with its cell: the host would never see the prompt.
+# What `exec >FILE` or `PS1=` has done ends with its cell: the host would never see the prompt. No
+# cell has these descriptors, nor what it starts.
 exec 6>&1 7>&2
 __ck_over() {
     set -- $?
