@@ -73,7 +73,9 @@ class Stage:
             self.cells.append(cell)
         else:
             self.cells[position] = cell
-        known = {identity: number for number, identity in enumerate(order or ())}
+        if order is None:
+            return
+        known = {identity: number for number, identity in enumerate(order)}
         ranks = {first.identity: -1 for first in self.cells[:1]}  # it holds the base
         rank = -1
         for other in self.cells[1:]:
