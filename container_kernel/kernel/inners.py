@@ -52,6 +52,7 @@ class Waiting:
 
     action: Callable[[Inner], object]
     failed: Callable[[BaseException], object]
+    find_live: FindLive
 
 
 class Inners:
@@ -94,7 +95,7 @@ class Inners:
         failed: Callable[[BaseException], object],
     ) -> None:
         """Make ready what is needed, then call ``action``, or ``failed`` if that cannot be."""
-        self._waiting = Waiting(action, failed)
+        self._waiting = Waiting(action, failed, find_live)
         self.prepare(find_live)
 
     def prepare(self, find_live: FindLive) -> None:
@@ -212,11 +213,18 @@ class Inners:
             waiting.failed(error)
 
     def run_waiting(self) -> None:
-        """Run the cell that waits, if what it waits for is there."""
+        """Run the cell that waits, if what it waits for is there.
+
+        An inner kernel may have been started for an image that a build cell has changed meanwhile.
+        """
         inner, waiting = self.ready, self._waiting
-        if inner is not None and waiting is not None and not self._is_preparing:
-            self._waiting = None
-            waiting.action(inner)
+        if inner is None or waiting is None or self._is_preparing:
+            return
+        if self.is_stale:
+            self.prepare(waiting.find_live)
+            return
+        self._waiting = None
+        waiting.action(inner)
 
     def died(self, inner: Inner) -> InnerKernelDied:
         """Clear up after an inner kernel that ended by itself; what to tell the user."""
