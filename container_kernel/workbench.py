@@ -18,7 +18,7 @@ from .build.cancel import Cancel
 from .build.events import Image, OnEvent
 from .build.notebook_file import code_cells, identity_of, order_of
 from .build.progress import Progress
-from .build.stages import ALL, Stage, Stages, StageView
+from .build.stages import ALL, Parse, Stage, Stages, StageView
 from .build.step import Items
 from .errors import CellError, StoreError
 from .oci.digest import Digest
@@ -56,7 +56,7 @@ class Workbench:
         namespace: Namespace,
         directory: Path,
         *,
-        parse: memory.Parse,
+        parse: Parse,
         notebook: Path | None = None,
         use_cache: bool = True,
         _above: tuple[Path, ...] = (),

@@ -6,7 +6,6 @@ Kernels that were told of no notebook share one, without cells: the image the la
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,14 +16,12 @@ from ..store.index import Index
 from . import forecast as forecasts
 from .forecast import Forecast
 from .notebook_file import code_cells, identity_of
-from .stages import Stages
-from .step import Base, Items, Use
+from .stages import Parse, Stages
+from .step import Base
 
 if TYPE_CHECKING:
     from ..store.store import Store
 
-Parse = Callable[[str], Items | Use | None]
-"""What a cell's text means to someone who only builds; None when that is nothing."""
 _GIVEN = "text:given"
 """The identity of a first cell that is not in the notebook: its kernel's own image."""
 
@@ -95,14 +92,8 @@ def recall(
         return
     known = read(index, notebook)
     for identity, code in _as_in_file(known, notebook):
-        try:
-            items = parse(code)
-            if isinstance(items, Use):
-                stages.current = stages.find(items.stage).name
-            elif items:
-                stages.put(identity, code, items, None)
-        except CellError:
-            continue
+        with suppress(CellError):  # told when the cell is run
+            stages.read(identity, code, parse)
     if known.current in stages.by_name:
         stages.current = known.current
 

@@ -15,6 +15,8 @@ from .notebook_file import is_by_text
 from .progress import Numbered, Progress, Trail
 from .step import Base, Copy, Items, Step, Use
 
+Parse = Callable[[str], Items | Use | None]
+"""What a cell's text means to someone who only builds; None when that is nothing."""
 ALL = "*"
 """In place of a cell's identity: every cell."""
 
@@ -194,9 +196,19 @@ class Stages:
         stage.place(cell, order)
         return stage
 
-    def put_all(
-        self, cells: Sequence[tuple[str, str]], parse: Callable[[str], Items | Use | None]
-    ) -> None:
+    def read(self, identity: str, code: str, parse: Parse) -> None:
+        """Do what a cell's text says, when cells are taken up in the notebook's order.
+
+        Raises:
+            CellError: it is wrong.
+        """
+        items = parse(code)
+        if isinstance(items, Use):
+            self.current = self.find(items.stage).name
+        elif items:
+            self.put(identity, code, items, None)
+
+    def put_all(self, cells: Sequence[tuple[str, str]], parse: Parse) -> None:
         """Place the cells of a whole notebook, given as identity and text.
 
         Raises:
@@ -204,11 +216,7 @@ class Stages:
         """
         for number, (identity, code) in enumerate(cells, start=1):
             try:
-                items = parse(code)
-                if isinstance(items, Use):
-                    self.current = self.find(items.stage).name
-                elif items:
-                    self.put(identity, code, items, None)
+                self.read(identity, code, parse)
             except CellError as error:
                 error.add_note(f"in code cell {number}: {code.strip().splitlines()[0]}")
                 raise

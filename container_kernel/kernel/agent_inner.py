@@ -80,6 +80,16 @@ class AgentInner(Inner):
         if self._runs:
             self.container.interrupt()
 
+    def _interrupt_again(self, after_s: float) -> None:
+        """What was sent has not reached the cell that runs: once more, if that still runs then."""
+        task = self.task
+
+        def again() -> None:
+            if self.task is task and not self.is_closed:
+                self.interrupt()
+
+        self.loop.call_later(after_s, again)
+
     def last_words(self) -> list[str]:
         """Its cell shows them, once it runs any."""
         return [] if self.is_ready else super().last_words()

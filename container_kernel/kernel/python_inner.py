@@ -192,14 +192,8 @@ class PythonInner(AgentInner):
         The cell that was meant gets another one, unless it was that.
         """
         task = self.task
-        if task is None or task is not self._interrupted or task.request.msg_id == over:
-            return
-
-        def again() -> None:
-            if self.task is task and not self.is_closed:
-                self.interrupt()
-
-        self.loop.call_later(_AGAIN_S, again)
+        if task is not None and task is self._interrupted and task.request.msg_id != over:
+            self._interrupt_again(_AGAIN_S)
 
     def _on_begin(self, msg_id: str) -> None:
         """A comm's message is being handled: what comes now is its own, as a cell's is."""

@@ -140,15 +140,9 @@ class ShellInner(AgentInner):
         """An interrupt came so early that the shell was still reading: it prompts at once, and has
         thrown the cell's line away, or not seen it yet. This prompt is the cell's last one.
         """
-        task = self.task
         self._was_interrupted = False
         self._send(b"__ck_id=%d; (exit 130)\n" % self._cell_number)
-
-        def again() -> None:
-            if self.task is task and not self.is_closed:
-                self.interrupt()
-
-        self.loop.call_later(_AGAIN_S, again)
+        self._interrupt_again(_AGAIN_S)
 
     # Look-ups
 
